@@ -302,8 +302,9 @@ def _dataset_escapes(parent: pb.SharingScope, child: pb.SharingScope) -> list[Es
             allowed_interval = scope_words.versions(limit.first_version, limit_last)
             intervals.append((prefix + allowed_interval, prefix + scope_words.versions(first, last)))
         limit_columns = set(limit.columns)
-        outside = [column for column in part.columns if not column or column not in limit_columns]
-        if outside or not part.columns:
+        asked_columns = set(part.columns)
+        if not asked_columns or "" in asked_columns or not asked_columns <= limit_columns:
+            outside = [column for column in part.columns if not column or column not in limit_columns]
             columns.append((prefix + scope_words.listed(limit.columns), prefix + scope_words.listed(outside)))
     for dimension, pairs in (("versions", intervals), ("columns", columns)):
         if pairs:
