@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
 from rochdale.type.v1.money_pb2 import Money
-
 from rochdale_kit.refusals import Kind, Refusal
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from rochdale.type.v1 import scope_pb2 as pb
 
+from rochdale.type.v1 import scope_pb2 as pb
 from rochdale_kit import purposes, scope_words
 from rochdale_kit.money import CURRENCIES, format_money
 from rochdale_kit.refusals import Kind, Refusal

@@ -9,8 +9,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from rochdale.type.v1 import scope_pb2 as pb
 
+from rochdale.type.v1 import scope_pb2 as pb
 from rochdale_kit import purposes
 from rochdale_kit.money import format_money
 

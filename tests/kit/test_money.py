@@ -8,6 +8,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.money import (
     CURRENCIES,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+
 from rochdale.type.v1 import scope_pb2 as pb
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit import purposes
