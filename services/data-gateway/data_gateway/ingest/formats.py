@@ -60,7 +60,7 @@ def _by_content(first: bytes, text: bytes) -> Format:
     if text.startswith((b"[{", b"[\n", b"[\r\n")):
         raise _unknown("The file is one JSON array; give JSON Lines, one object a line.", "a JSON array")
     controls = sum(byte < 32 and byte not in b"\t\n\r\x0c\x1b" for byte in first)
-    if controls > len(first) // 20:
+    if controls > 2 + len(first) // 20:
         raise _unknown("The file is binary; give CSV in UTF-8, JSON Lines or Parquet.", "binary")
     return Format.CSV
 

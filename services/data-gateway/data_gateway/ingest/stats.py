@@ -80,9 +80,10 @@ class _Support:
         enough = []
         for key, member in zip(keys[rank < K].tolist(), members[rank < K].tolist(), strict=True):
             behind = self._members.setdefault(key, set())
-            behind.add(member)
-            if len(behind) == K:
-                enough.append(key)
+            if len(behind) < K:
+                behind.add(member)
+                if len(behind) == K:
+                    enough.append(key)
         for key in enough:
             del self._members[key]
         self._enough = np.append(self._enough, np.array(enough, np.int64))
