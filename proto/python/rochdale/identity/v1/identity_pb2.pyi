@@ -66,8 +66,6 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     """Acts for a buyer."""
     ROLE_GATEWAY: _Role.ValueType  # 5
     """A cooperative's data gateway."""
-    ROLE_SERVICE: _Role.ValueType  # 6
-    """A service of the market calling another one."""
 
 class Role(_Role, metaclass=_RoleEnumTypeWrapper):
     """What a key may be used for. The access table of each service says which roles may call which RPC."""
@@ -84,8 +82,6 @@ ROLE_BUYER: Role.ValueType  # 4
 """Acts for a buyer."""
 ROLE_GATEWAY: Role.ValueType  # 5
 """A cooperative's data gateway."""
-ROLE_SERVICE: Role.ValueType  # 6
-"""A service of the market calling another one."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
 @_typing.final

@@ -1,0 +1,149 @@
+"""The one gRPC interceptor: who calls, may they, is the shape right, and how a refusal or a fault leaves the house."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import protovalidate
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from opentelemetry.trace import SpanKind
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from rochdale_kit.identity import Access, Sessions, _principal, authorize, bearer
+from rochdale_kit.refusals import Kind, Refusal, refusal_of, unavailable
+from rochdale_kit.telemetry import Telemetry, trace_id
+
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_METADATA_BYTES = 8 * 1024
+SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.so_reuseport", 0),
+]
+
+Unary = Callable[[Any, Any], Awaitable[Any]]
+
+
+def check_access_table(service: ServiceDescriptor, table: Mapping[str, Access]) -> None:
+    """Stops the start when an RPC has no entry, or an entry has no RPC: deny by default includes forgetting."""
+    methods = {method.name for method in service.methods}
+    if missing := sorted(methods - set(table)):
+        raise SystemExit(f"{service.full_name} has no access rule for {', '.join(missing)}.")
+    if unknown := sorted(set(table) - methods):
+        raise SystemExit(f"The access table of {service.full_name} names {', '.join(unknown)}, which it does not have.")
+
+
+def validate(message: Message) -> None:
+    """Refuses a message whose shape is not the contract's, with the first field that is wrong."""
+    # Behind this one call, because protovalidate 2 rests on a protobuf runtime that is still alpha.
+    try:
+        protovalidate.validate(message, fail_fast=True)
+    except protovalidate.ValidationError as error:
+        violation = error.violations[0].proto
+        elements = violation.field.elements if violation.field else []
+        field = ".".join(element.field_name for element in elements) or "request"
+        what = violation.message or violation.rule_id
+        raise Refusal(
+            "REQUEST_INVALID", f"{field}: {what}.", Kind.INVALID, field=field, rule=violation.rule_id
+        ) from None
+
+
+class Boundary(grpc.aio.ServerInterceptor):
+    """Wraps every RPC of one service. Health checks pass; anything else without an access rule is refused."""
+
+    def __init__(
+        self, service: ServiceDescriptor, access: Mapping[str, Access], sessions: Sessions, telemetry: Telemetry
+    ) -> None:
+        check_access_table(service, access)
+        self._access = {f"/{service.full_name}/{name}": rule for name, rule in access.items()}
+        self._sessions = sessions
+        self._telemetry = telemetry
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        method: str = details.method
+        # Handlers never change while a server runs, so each is wrapped once.
+        if (wrapped := self._wrapped.get(method)) is not None:
+            return wrapped
+        if method.startswith(("/grpc.health.v1.Health/", "/grpc.reflection.")):
+            return await continuation(details)
+        rule = self._access.get(method)
+        if rule is None:
+            return grpc.unary_unary_rpc_method_handler(_no_such_call)
+        handler = await continuation(details)
+        assert handler is not None, "the access table was checked against the contract"
+        self._wrapped[method] = wrapped = grpc.unary_unary_rpc_method_handler(
+            self._wrap(method, rule, handler.unary_unary),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    def _wrap(self, method: str, rule: Access, handle: Any) -> Unary:
+        name = method.rsplit("/", 1)[1]
+
+        async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+            authorization, parent = [], ""
+            for key, value in context.invocation_metadata() or ():
+                if key == "authorization":
+                    authorization.append(str(value))
+                elif key == "traceparent":
+                    parent = str(value)
+            with self._telemetry.span(name, SpanKind.SERVER, parent=parent) as span:
+                try:
+                    token = bearer(authorization)
+                    principal = await self._sessions.principal(token) if token is not None else None
+                    authorize(rule, principal, name)
+                    validate(request)
+                    mark = _principal.set(principal)
+                    try:
+                        reply: Message = await handle(request, context)
+                        return reply
+                    finally:
+                        _principal.reset(mark)
+                except Exception as error:
+                    refusal = as_refusal(error, method)
+                    if span is not None:
+                        span.set_attribute("rochdale.refusal", refusal.reason)
+            await context.abort_with_status(refusal.status())
+            raise AssertionError("abort returns never")
+
+        return call
+
+
+def as_refusal(error: Exception, where: str) -> Refusal:
+    """What a caller learns of an error: a refusal as it is, a lost database as "try again", our own faults nothing."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError):
+        return refusal_of(error)
+    # A restarted server, an exhausted pool: nothing was committed, and the same request may come again.
+    lost = isinstance(error, DBAPIError) and (
+        error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    )
+    if lost or isinstance(error, OSError | PoolTimeoutError | asyncio.TimeoutError):
+        log.warning("%s: %s", where, error)
+        return unavailable("The database")
+    log.error("%s failed", where, exc_info=error)
+    return Refusal("INTERNAL", "The service failed; the operator can find out why.", Kind.INTERNAL, trace_id=trace_id())
+
+
+async def _no_such_call(_request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+    # The same answer for an unknown service, an unknown method and one nobody may call: there is nothing to enumerate.
+    await context.abort_with_status(Refusal("CALL_UNKNOWN", "There is no such call.", Kind.FORBIDDEN).status())
+    raise AssertionError("abort returns never")

@@ -1,0 +1,1 @@
+"""Identity: principals, organizations, API keys, sessions, and the keys that verify them."""

@@ -1,0 +1,162 @@
+"""The services a test asks for, each real: own database, own settings, over the session's PostgreSQL and nats-server."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import importlib
+import os
+import secrets
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from rochdale.identity.v1 import identity_pb2 as pb
+from rochdale.identity.v1 import identity_pb2_grpc
+from rochdale_kit.database import migrate
+from rochdale_kit.refusals import Refusal, refusal_of
+from rochdale_kit.server import Service
+from rochdale_local.nats import NatsServer
+from rochdale_local.postgres import Postgres
+
+
+def new_secret() -> str:
+    """A key as the client makes it."""
+    body = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+    return f"rochdale_{body}_{zlib.crc32(body.encode()):08x}"
+
+
+def request_id() -> str:
+    return secrets.token_urlsafe(12)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody with a session: pass metadata with a call."""
+
+    organization: str
+    secret: str
+    metadata: tuple[tuple[str, str], ...]
+
+
+@contextlib.asynccontextmanager
+async def refused(reason: str, **facts: str) -> AsyncIterator[list[Refusal]]:
+    """Expects the block to be refused over gRPC with this reason, and at least these facts; yields it in a list."""
+    caught: list[Refusal] = []
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        yield caught
+    refusal = refusal_of(error.value)
+    assert refusal.reason == reason, refusal
+    assert facts.items() <= refusal.facts.items(), refusal.facts
+    caught.append(refusal)
+
+
+class House:
+    """Starts services in this process. Every House has databases of its own, on streams of the shared nats-server."""
+
+    def __init__(self, postgres: Postgres, nats: NatsServer, folder: Path) -> None:
+        self.postgres = postgres
+        self.nats = nats
+        self.folder = folder
+        self.tag = secrets.token_hex(4)
+        self.services: dict[str, Service] = {}
+        self.operator_secret = new_secret()
+        self._channels: list[grpc.aio.Channel] = []
+
+    async def database_url(self, package: str) -> str:
+        """A database of the service's own, migrated."""
+        name = f"{package}_{self.tag}"
+        await self.postgres.ensure_database(name, name, "test")
+        url = self.postgres.dsn(name, name, "test")
+        migrations = importlib.import_module(f"{package}.main").MIGRATIONS
+        if migrations is not None:
+            await migrate(url, migrations)
+        return url
+
+    async def start(self, package: str, **settings: Any) -> Service:
+        """Builds and starts one service by its package name and waits until it is healthy."""
+        config = importlib.import_module(f"{package}.config").Config
+        if package == "identity":
+            sealing = self.folder / "sealing.key"
+            if not sealing.exists():
+                sealing.write_bytes(os.urandom(32))
+            settings.setdefault("sealing_key_file", str(sealing))
+            settings.setdefault("operator_key_hash", hashlib.sha256(self.operator_secret.encode()).hexdigest())
+        else:
+            settings.setdefault("identity_address", self.services["identity"].grpc_address)
+        settings.setdefault("database_url", await self.database_url(package))
+        settings.setdefault("nats_url", self.nats.url())
+        service: Service = await importlib.import_module(f"{package}.main").build(config(**settings))
+        await service.start()
+        await service.healthy.wait()
+        self.services[package] = service
+        return service
+
+    async def stop(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+        for service in reversed(self.services.values()):
+            await service.stop()
+
+    def channel(self, package: str) -> grpc.aio.Channel:
+        channel = grpc.aio.insecure_channel(self.services[package].grpc_address)
+        self._channels.append(channel)
+        return channel
+
+    @property
+    def identity(self) -> Any:
+        return identity_pb2_grpc.IdentityServiceStub(self.channel("identity"))
+
+    async def session(self, organization: str, secret: str) -> Person:
+        session = await self.identity.IssueSession(pb.IssueSessionRequest(secret=secret))
+        return Person(organization, secret, (("authorization", f"Bearer {session.token}"),))
+
+    async def operator(self) -> Person:
+        return await self.session("operator", self.operator_secret)
+
+    async def steward(self, organization: str) -> Person:
+        """The first steward of a new, verified cooperative organization."""
+        return await self._join(organization, pb.ORGANIZATION_KIND_COOPERATIVE)
+
+    async def buyer(self, organization: str) -> Person:
+        """A new, verified buyer."""
+        return await self._join(organization, pb.ORGANIZATION_KIND_BUYER)
+
+    async def colleague(self, person: Person, *roles: pb.Role.ValueType) -> Person:
+        """Another key of the same organization, by default with the roles of a steward."""
+        secret, operator = new_secret(), await self.operator()
+        await self.identity.CreateApiKey(
+            pb.CreateApiKeyRequest(
+                request_id=request_id(),
+                parent=f"organizations/{person.organization}",
+                key_hash=hashlib.sha256(secret.encode()).digest(),
+                label="colleague",
+                roles=roles or (pb.ROLE_STEWARD,),
+            ),
+            metadata=operator.metadata,
+        )
+        return await self.session(person.organization, secret)
+
+    async def _join(self, organization: str, kind: pb.OrganizationKind.ValueType) -> Person:
+        secret, operator = new_secret(), await self.operator()
+        await self.identity.RegisterOrganization(
+            pb.RegisterOrganizationRequest(
+                request_id=request_id(),
+                organization_id=organization,
+                kind=kind,
+                display_name=organization.title(),
+                contact_email=f"desk@{organization}.example",
+                key_hash=hashlib.sha256(secret.encode()).digest(),
+            )
+        )
+        await self.identity.VerifyOrganization(
+            pb.VerifyOrganizationRequest(request_id=request_id(), name=f"organizations/{organization}"),
+            metadata=operator.metadata,
+        )
+        return await self.session(organization, secret)
