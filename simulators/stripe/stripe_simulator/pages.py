@@ -1,0 +1,157 @@
+"""The two pages buyers see, Checkout and 3-D Secure, as plain forms without scripts. Leaves out what paying does."""
+
+from collections.abc import Callable
+from html import escape
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from . import money, payments, sessions
+from .errors import Json, StripeError
+from .unit import Unit
+
+FORM_LIMIT_BYTES = 65_536
+TITLE = "Stripe simulator: no real money moves here"
+_STYLE = (
+    "body{font:1rem/1.5 system-ui;max-width:30rem;margin:3rem auto;padding:0 1rem}label,button{display:block;"
+    "margin:.8rem 0;width:100%}input{font:inherit;width:100%;padding:.4rem;box-sizing:border-box}button{font:inherit;"
+    "padding:.6rem}.note{color:#555}.problem{color:#a00}"
+)
+
+
+class Pages:
+    """`GET` shows, `POST` acts and redirects with 303."""
+
+    def __init__(self, new_unit: Callable[[Request], Unit], announce: Callable[[list[Json]], None]) -> None:
+        self._new_unit = new_unit
+        self._announce = announce
+
+    async def checkout(self, request: Request) -> Response:
+        """The hosted page of a Checkout Session.
+
+        The form's fields: `card_number`, `email`, `name` and `pay_with`: `card`, `declined_card`, `bank` or
+        `bank_fails`. Paid: 303 to the success URL. Declined: 402 and the form again.
+        """
+        form = await _form(request)
+        unit = self._new_unit(request)
+        session = unit.find("checkout.session", request.path_params["id"])
+        if session is None:
+            return _page("There is no such Checkout Session.", status=404)
+        if session["status"] == "complete":
+            return _to_success(session)
+        if session["status"] == "expired" or session["expires_at"] <= unit.now:
+            return _page("This Checkout Session has expired.", status=410)
+        if request.method != "POST":
+            return self._checkout_form(session)
+        choice = {"pay_with": "card", "card_number": "", **form, "currency": session["currency"]}
+        buyer = {"email": form.get("email") or session["customer_email"], "name": form.get("name") or None}
+        try:
+            session = sessions.pay(unit, session, sessions.chosen_method(choice), buyer)
+        except StripeError as problem:
+            if problem.commits:
+                self._announce(unit.commit())
+            return self._checkout_form(session, str(problem), problem.status)
+        self._announce(unit.commit())
+        if session["status"] == "complete":
+            return _to_success(session)
+        intent = unit.need("payment_intent", session["payment_intent"])
+        return RedirectResponse(intent["next_action"]["redirect_to_url"]["url"], 303)
+
+    async def authenticate(self, request: Request) -> Response:
+        """The page on which a card's bank asks its holder; the form's field `answer` is `complete` or `fail`."""
+        form = await _form(request)
+        unit = self._new_unit(request)
+        intent = unit.find("payment_intent", request.path_params["id"])
+        if intent is None or request.query_params.get("key") != intent["client_secret"]:
+            return _page("There is no such payment.", status=404)
+        if intent["status"] != "requires_action":
+            return _page("This payment needs no authentication any more.", status=410)
+        if request.method != "POST":
+            return _page(
+                f"<p>The card's bank asks: do you want to pay"
+                f" <strong>{escape(money.display(intent['amount'], intent['currency']))}</strong>?</p><form method=post>"
+                "<button name=answer value=complete>Complete authentication</button>"
+                "<button name=answer value=fail>Fail authentication</button></form>"
+            )
+        try:
+            intent = payments.authenticate(unit, intent, passed=form.get("answer") == "complete")
+        except StripeError as problem:
+            if not problem.commits:
+                raise
+            intent = unit.need("payment_intent", intent["id"])
+        session = sessions.follow(unit, intent)
+        self._announce(unit.commit())
+        if session is not None and session["status"] == "complete":
+            return _to_success(session)
+        if intent["_return_url"] is None:
+            return _page(f"<p>Done: the payment is now {escape(intent['status'])}. You may close this page.</p>")
+        return RedirectResponse(_return_url(intent), 303)
+
+    def _checkout_form(self, session: Json, problem: str = "", status: int = 200) -> Response:
+        currency = session["currency"]
+        lines = "".join(
+            f"<li>{escape(item['description'])} × {item['quantity']}:"
+            f" {escape(money.display(item['amount_total'], currency))}</li>"
+            for item in session["_line_items"]
+        )
+        total = escape(money.display(session["amount_total"], currency))
+        warning = f"<p class=problem role=alert>{escape(problem)}</p>" if problem else ""
+        bank = ""
+        if {"us_bank_account", "sepa_debit"} & set(session["payment_method_types"]):
+            bank = (
+                "<button name=pay_with value=bank>Pay from a bank account (settles later)</button>"
+                "<button name=pay_with value=bank_fails>Pay from an empty bank account (fails later)</button>"
+            )
+        cancel = ""
+        if session["cancel_url"]:
+            cancel = f"<p><a href='{escape(_filled(session['cancel_url'], session))}'>Cancel and go back</a></p>"
+        return _page(
+            f"<ul>{lines}</ul><p>Total: <strong>{total}</strong></p>{warning}<form method=post>"
+            f"<label>Email <input name=email type=email value='{escape(session['customer_email'] or '')}'></label>"
+            "<label>Name <input name=name></label>"
+            "<label>Test card number <input name=card_number value='4242 4242 4242 4242' inputmode=numeric></label>"
+            f"<button name=pay_with value=card>Pay {total}</button>{bank}"
+            "<button name=pay_with value=declined_card>Pay with a card that is declined</button></form>"
+            "<p class=note>4000 0000 0000 9995 has no funds; 4000 0027 6000 3184 asks its bank first.</p>" + cancel,
+            status=status,
+        )
+
+
+async def _form(request: Request) -> dict[str, str]:
+    if request.method != "POST":
+        return {}
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > FORM_LIMIT_BYTES:
+            return {}
+    return {name: values[-1] for name, values in parse_qs(received.decode(errors="replace")).items()}
+
+
+def _filled(url: str, session: Json) -> str:
+    filled: str = url.replace("{CHECKOUT_SESSION_ID}", session["id"])
+    return filled
+
+
+def _to_success(session: Json) -> Response:
+    return RedirectResponse(_filled(session["success_url"], session), 303)
+
+
+def _return_url(intent: Json) -> str:
+    parts = urlsplit(intent["_return_url"])
+    outcome = {
+        "payment_intent": intent["id"],
+        "payment_intent_client_secret": intent["client_secret"],
+        "redirect_status": "failed" if intent["last_payment_error"] else "succeeded",
+    }
+    query = "&".join(filter(None, (parts.query, urlencode(outcome))))
+    return urlunsplit(parts._replace(query=query))
+
+
+def _page(content: str, *, status: int = 200) -> Response:
+    text = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>{TITLE}</title><style>{_STYLE}</style><main><h1>Checkout</h1><p class=note>{TITLE}.</p>{content}</main>"
+    )
+    return HTMLResponse(text, status)

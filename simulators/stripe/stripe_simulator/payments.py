@@ -1,0 +1,260 @@
+"""How money moves: confirming, authenticating, settling, failing and canceling a payment, and giving it back.
+
+Every change of state is here, with the event that tells of it. Leaves out parameters, pages and HTTP.
+"""
+
+from . import methods, money, objects
+from .errors import Json, StripeError, invalid
+from .methods import TestMethod
+from .unit import Unit, public
+
+CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmation", "requires_action", "processing")
+CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
+
+
+def method_for(unit: Unit, intent: Json, params: Json) -> Json:
+    """The PaymentMethod that the parameters name: a test token, one made earlier, or a test IBAN in full."""
+    billing = None
+    if data := params.get("payment_method_data"):
+        billing = data.get("billing_details")
+        test = methods.by_iban(data.get("sepa_debit", {}).get("iban", ""))
+    else:
+        name = params["payment_method"]
+        known = methods.by_token(name)
+        if known is None:
+            return unit.need("payment_method", name, param="payment_method", status=400)
+        test = known
+    return unit.put("payment_method", objects.payment_method(unit, test, intent["customer"], billing))
+
+
+def confirm(unit: Unit, intent: Json, paid_with: Json, *, off_session: bool = False) -> Json:
+    """Tries to pay. Returns the intent as it then stands; raises a card error, which stands, when declined."""
+    if intent["status"] not in CONFIRMABLE:
+        raise unexpected_state(
+            intent, f"You cannot confirm this PaymentIntent because it has a status of {intent['status']}."
+        )
+    if paid_with["type"] not in intent["payment_method_types"]:
+        raise invalid(
+            f"The PaymentMethod provided ({paid_with['type']}) is not allowed for this PaymentIntent. Please attach a"
+            " PaymentMethod of an allowed type: " + ", ".join(intent["payment_method_types"]) + ".",
+            param="payment_method",
+        )
+    test = methods.by_name(paid_with["_token"])
+    intent |= {"payment_method": paid_with["id"], "last_payment_error": None, "next_action": None}
+    if test.authentication and off_session:
+        return _declined(unit, intent, paid_with, test, code="authentication_required")
+    if test.authentication:
+        intent |= {"status": "requires_action", "next_action": _next_action(unit, intent)}
+        unit.put("payment_intent", intent)
+        unit.emit("payment_intent.requires_action", intent)
+        return intent
+    return _charge(unit, intent, paid_with, test)
+
+
+def authenticate(unit: Unit, intent: Json, *, passed: bool) -> Json:
+    """The buyer's answer on the 3-D Secure page; raises a card error, which stands, when the card is then declined."""
+    paid_with = unit.need("payment_method", intent["payment_method"])
+    intent["next_action"] = None
+    if passed:
+        return _charge(unit, intent, paid_with, methods.by_name(paid_with["_token"]))
+    problem: Json = {
+        "code": "payment_intent_authentication_failure",
+        "message": "The provided PaymentMethod has failed authentication. You can provide payment_method_data or a new"
+        " PaymentMethod to attempt to fulfill this PaymentIntent again.",
+        "payment_method": public(paid_with),
+        "type": "invalid_request_error",
+    }
+    return _reopened(unit, intent, problem)
+
+
+def settle(unit: Unit, intent: Json) -> Json:
+    """What the bank answered to a debit that was processing: it was paid, or it was not."""
+    if intent["status"] != "processing":
+        return intent
+    paid_with = unit.need("payment_method", intent["payment_method"])
+    test = methods.by_name(paid_with["_token"])
+    taken = unit.need("charge", intent["latest_charge"])
+    if test.decline_code is None:
+        return _succeeded(unit, intent, taken, test)
+    problem = _failed_charge(unit, taken, test, test.error_code)
+    return _reopened(unit, intent, problem | {"payment_method": public(paid_with)})
+
+
+def cancel(unit: Unit, intent: Json, reason: str | None) -> Json:
+    """Ends the intent for good; refused once it succeeded or was canceled."""
+    if intent["status"] not in CANCELABLE:
+        raise unexpected_state(
+            intent,
+            f"You cannot cancel this PaymentIntent because it has a status of {intent['status']}. Only a PaymentIntent"
+            f" with one of the following statuses may be canceled: {', '.join(CANCELABLE)}.",
+        )
+    if intent["status"] == "processing":
+        taken = unit.need("charge", intent["latest_charge"])
+        unit.put("charge", taken | {"status": "failed", "failure_message": "The payment was canceled."})
+    intent |= {
+        "canceled_at": unit.now,
+        "cancellation_reason": reason,
+        "next_action": None,
+        "processing": None,
+        "status": "canceled",
+    }
+    unit.put("payment_intent", intent)
+    unit.emit("payment_intent.canceled", intent)
+    return intent
+
+
+def give_back(unit: Unit, paid: Json, amount_minor: int | None, params: Json) -> Json:
+    """Refunds a charge in full or in part; never more than is left of it."""
+    left = paid["amount"] - paid["amount_refunded"]
+    if paid["status"] != "succeeded":
+        raise invalid(f"Charge {paid['id']} has not been paid and cannot be refunded.", param="charge")
+    if left == 0:
+        raise invalid(f"Charge {paid['id']} has already been refunded.", code="charge_already_refunded")
+    amount = left if amount_minor is None else amount_minor
+    if amount < 1:
+        raise invalid("Invalid positive integer", param="amount", code="parameter_invalid_integer")
+    if amount > left:
+        currency = paid["currency"]
+        raise invalid(
+            f"Refund amount ({money.display(amount, currency)}) is greater than unrefunded amount on charge"
+            f" ({money.display(left, currency)})",
+            param="amount",
+        )
+    given = objects.refund(unit, paid, amount, params)
+    # Stripe keeps the fee of the charge when it is refunded.
+    moved = objects.balance_transaction(unit, "refund", given["id"], -amount, 0, paid["currency"], unit.now)
+    unit.put("balance_transaction", moved)
+    given["balance_transaction"] = moved["id"]
+    unit.put("refund", given)
+    before = {"amount_refunded": paid["amount_refunded"], "refunded": paid["refunded"]}
+    paid["amount_refunded"] += amount
+    paid["refunded"] = paid["amount_refunded"] == paid["amount"]
+    unit.put("charge", paid)
+    unit.emit("refund.created", given)
+    unit.emit("charge.refunded", paid, previous=before)
+    return given
+
+
+def unexpected_state(intent: Json, message: str) -> StripeError:
+    """The intent has gone too far, or not far enough, for what was asked."""
+    return invalid(message, code="payment_intent_unexpected_state", payment_intent=public(intent))
+
+
+def _next_action(unit: Unit, intent: Json) -> Json:
+    page = f"{unit.base_url}/authenticate/{intent['id']}?key={intent['client_secret']}"
+    if intent["_return_url"]:
+        return {"type": "redirect_to_url", "redirect_to_url": {"url": page, "return_url": intent["_return_url"]}}
+    return {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": page}}
+
+
+def _charge(unit: Unit, intent: Json, paid_with: Json, test: TestMethod) -> Json:
+    if test.settles == "now" and test.decline_code:
+        return _declined(unit, intent, paid_with, test, code=test.error_code)
+    taken = objects.charge(unit, intent, paid_with, test)
+    intent["latest_charge"] = taken["id"]
+    if test.settles == "now":
+        return _succeeded(unit, intent, taken, test)
+    unit.put("charge", taken)
+    intent["status"] = "processing"
+    unit.put("payment_intent", intent)
+    if test.settles == "later":
+        unit.set_timer("settle_payment", intent["id"], due=unit.now + unit.processing_seconds)
+    unit.emit("charge.pending", taken)
+    unit.emit("payment_intent.processing", intent)
+    return intent
+
+
+def _succeeded(unit: Unit, intent: Json, taken: Json, test: TestMethod) -> Json:
+    wait = 0 if test.token == "pm_card_bypassPending" else objects.FUNDS_WAIT_SECONDS  # noqa: S105
+    fee = money.fee_minor(taken["amount"], taken["currency"])
+    kind = "charge" if test.type == "card" else "payment"
+    moved = objects.balance_transaction(
+        unit, kind, taken["id"], taken["amount"], fee, taken["currency"], unit.now + wait
+    )
+    unit.put("balance_transaction", moved)
+    taken |= {
+        "amount_captured": taken["amount"],
+        "balance_transaction": moved["id"],
+        "captured": True,
+        "outcome": _outcome("authorized", None),
+        "paid": True,
+        "receipt_url": f"{unit.base_url}/receipts/{taken['id']}",
+        "status": "succeeded",
+    }
+    unit.put("charge", taken)
+    intent |= {"amount_received": taken["amount"], "processing": None, "status": "succeeded"}
+    unit.put("payment_intent", intent)
+    unit.emit("charge.succeeded", taken)
+    unit.emit("payment_intent.succeeded", intent)
+    return intent
+
+
+def _declined(unit: Unit, intent: Json, paid_with: Json, test: TestMethod, *, code: str) -> Json:
+    taken = objects.charge(unit, intent, paid_with, test)
+    intent["latest_charge"] = taken["id"]
+    problem = _failed_charge(unit, taken, test, code)
+    problem["payment_method"] = public(paid_with)
+    _reopened(unit, intent, problem)
+    raise StripeError(
+        402,
+        problem["message"],
+        kind="card_error",
+        code=code,
+        commits=True,
+        charge=taken["id"],
+        decline_code=problem["decline_code"],
+        payment_intent=public(intent),
+        payment_method=problem["payment_method"],
+    )
+
+
+def _failed_charge(unit: Unit, taken: Json, test: TestMethod, code: str) -> Json:
+    message = methods.decline_message(test)
+    decline_code = test.decline_code
+    if code == "authentication_required":
+        message = "Your card was declined. This transaction requires authentication."
+        decline_code = "authentication_required"
+    taken |= {
+        "failure_code": code,
+        "failure_message": message,
+        "outcome": _outcome("issuer_declined", decline_code),
+        "status": "failed",
+    }
+    unit.put("charge", taken)
+    unit.emit("charge.failed", taken)
+    return {
+        "charge": taken["id"],
+        "code": code,
+        "decline_code": decline_code,
+        "doc_url": f"https://stripe.com/docs/error-codes/{code.replace('_', '-')}",
+        "message": message,
+        "type": "card_error",
+    }
+
+
+def _reopened(unit: Unit, intent: Json, problem: Json) -> Json:
+    """The attempt failed; the intent waits for another payment method."""
+    intent |= {
+        "last_payment_error": problem,
+        "next_action": None,
+        "payment_method": None,
+        "processing": None,
+        "status": "requires_payment_method",
+    }
+    unit.put("payment_intent", intent)
+    unit.emit("payment_intent.payment_failed", intent)
+    return intent
+
+
+def _outcome(type_: str, reason: str | None) -> Json:
+    good = type_ == "authorized"
+    return {
+        "advice_code": None,
+        "network_advice_code": None,
+        "network_decline_code": None,
+        "network_status": "approved_by_network" if good else "declined_by_network",
+        "reason": reason,
+        "risk_level": "normal",
+        "seller_message": "Payment complete." if good else "The bank did not return any further details.",
+        "type": type_,
+    }

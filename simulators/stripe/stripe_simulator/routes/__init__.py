@@ -1,0 +1,14 @@
+"""Every endpoint of the API that exists here; what is not in the table answers "Unrecognized request URL"."""
+
+from . import charges, checkout, customers, events, payment_intents, refunds, webhook_endpoints
+from .table import Route
+
+ROUTES: tuple[Route, ...] = (
+    *payment_intents.ROUTES,
+    *charges.ROUTES,
+    *refunds.ROUTES,
+    *customers.ROUTES,
+    *checkout.ROUTES,
+    *events.ROUTES,
+    *webhook_endpoints.ROUTES,
+)

@@ -1,0 +1,160 @@
+"""PaymentIntents over HTTP: parameters in, the intent out. Leaves out how money moves."""
+
+from stripe import params as shapes
+
+from .. import money, objects, payments
+from ..errors import Json, invalid, not_modeled
+from ..unit import Unit
+from .table import Route, listing, merged_metadata, retrieving, taking
+
+_MODELED_TYPES = ("card", "us_bank_account", "sepa_debit")
+_METHOD_DATA = {"type": None, "sepa_debit": None, "billing_details": None}
+_DESCRIBING = ("description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix", "transfer_group")
+
+
+def create(unit: Unit, params: Json, _: str) -> Json:
+    """A new intent; with `confirm` it is paid in the same request."""
+    currency = money.checked_currency(params["currency"])
+    money.check_amount(params["amount"], currency)
+    check_types(params.get("allowed_payment_method_types"))
+    _check_method(params)
+    confirming = params.get("confirm", False)
+    if "return_url" in params and not confirming:
+        raise invalid(
+            "The parameter `return_url` cannot be passed when creating a PaymentIntent unless `confirm` is set to true.",
+            param="return_url",
+        )
+    if params.get("capture_method", "automatic_async") == "manual":
+        raise not_modeled("capture_method=manual", param="capture_method")
+    if "customer" in params:
+        unit.need("customer", params["customer"], param="customer", status=400)
+    params["metadata"] = merged_metadata({}, params.get("metadata"))
+    intent = objects.payment_intent(unit, params["amount"], currency, params)
+    intent["capture_method"] = params.get("capture_method", "automatic_async")
+    paid_with = None
+    if "payment_method" in params or "payment_method_data" in params:
+        paid_with = payments.method_for(unit, intent, params)
+        intent |= {"payment_method": paid_with["id"], "status": "requires_confirmation"}
+    unit.put("payment_intent", intent)
+    unit.emit("payment_intent.created", intent)
+    if not confirming:
+        return intent
+    return _confirm(unit, intent, paid_with, params)
+
+
+def confirm(unit: Unit, params: Json, ident: str) -> Json:
+    """Pays an intent with the method given now or before."""
+    intent = _need(unit, ident)
+    _refuse_checkout(intent, "confirm")
+    _check_method(params)
+    if intent["status"] == "succeeded":
+        raise payments.unexpected_state(
+            intent,
+            "You cannot confirm this PaymentIntent because it has already succeeded after being previously confirmed.",
+        )
+    paid_with = None
+    if "payment_method" in params or "payment_method_data" in params:
+        paid_with = payments.method_for(unit, intent, params)
+    elif intent["payment_method"]:
+        paid_with = unit.need("payment_method", intent["payment_method"])
+    return _confirm(unit, intent, paid_with, params)
+
+
+def cancel(unit: Unit, params: Json, ident: str) -> Json:
+    """Ends an intent that has not succeeded."""
+    intent = _need(unit, ident)
+    _refuse_checkout(intent, "cancel")
+    return payments.cancel(unit, intent, params.get("cancellation_reason"))
+
+
+def update(unit: Unit, params: Json, ident: str) -> Json:
+    """Changes what describes an intent, and its amount as long as nothing was paid."""
+    intent = _need(unit, ident)
+    if {"amount", "currency"} & set(params):
+        if intent["status"] not in ("requires_payment_method", "requires_confirmation"):
+            raise payments.unexpected_state(
+                intent,
+                f"This PaymentIntent's amount could not be updated because it has a status of {intent['status']}.",
+            )
+        currency = money.checked_currency({**intent, **params}["currency"])
+        amount = {**intent, **params}["amount"]
+        money.check_amount(amount, currency)
+        intent |= {"amount": amount, "currency": currency}
+    for name in _DESCRIBING:
+        if name in params:
+            intent[name] = params[name] or None
+    intent["metadata"] = merged_metadata(intent["metadata"], params.get("metadata"))
+    return unit.put("payment_intent", intent)
+
+
+def _need(unit: Unit, ident: str) -> Json:
+    return unit.need("payment_intent", ident, param="intent")
+
+
+def _refuse_checkout(intent: Json, verb: str) -> None:
+    if intent["_session"] is not None:
+        raise invalid(
+            f"You cannot {verb} this PaymentIntent because it belongs to the Checkout Session {intent['_session']}.",
+            code="payment_intent_unexpected_state",
+        )
+
+
+def _check_method(params: Json) -> None:
+    if "payment_method_data" in params and params["payment_method_data"]["type"] != "sepa_debit":
+        type_ = params["payment_method_data"]["type"]
+        raise not_modeled(f"payment_method_data of type {type_}", param="payment_method_data[type]")
+
+
+def check_types(types: list[str] | None) -> None:
+    """Refuses method types that this simulator cannot pay with."""
+    for type_ in types or ():
+        if type_ not in _MODELED_TYPES:
+            raise not_modeled(f"the payment method type {type_}", param="allowed_payment_method_types")
+
+
+def _confirm(unit: Unit, intent: Json, paid_with: Json | None, params: Json) -> Json:
+    if paid_with is None:
+        raise invalid(
+            "You cannot confirm this PaymentIntent because it's missing a payment method. You can either update the"
+            " PaymentIntent with a payment method and then confirm it again, or confirm it again directly with a"
+            " payment method or ConfirmationToken.",
+            code="payment_intent_unexpected_state",
+        )
+    intent["_return_url"] = params.get("return_url")
+    automatic = intent["automatic_payment_methods"]
+    # None of the types that can be allowed here redirects, so a payment that names its types needs no way back.
+    may_redirect = automatic["allow_redirects"] == "always" and intent["allowed_payment_method_types"] is None
+    if may_redirect and not intent["_return_url"]:
+        raise invalid(
+            "This PaymentIntent is configured to accept payment methods enabled in your Dashboard. Because some of"
+            " these payment methods might redirect your customer off of your page, you must provide a `return_url`."
+            " If you don't want to accept redirect-based payment methods, set `automatic_payment_methods[enabled]` to"
+            " `true` and `automatic_payment_methods[allow_redirects]` to `never` when creating Setup Intents and"
+            " Payment Intents.",
+        )
+    return payments.confirm(unit, intent, paid_with, off_session=params.get("off_session", False) is not False)
+
+
+_PATH = "/v1/payment_intents"
+_CONFIRMING = ("payment_method", "return_url", "off_session", "mandate_data")
+ROUTES = (
+    Route(
+        "POST", _PATH, shapes.PaymentIntentCreateParams,
+        taking(
+            "amount", "currency", "automatic_payment_methods", "capture_method", "confirm", "customer", "metadata",
+            "allowed_payment_method_types", *_CONFIRMING, *_DESCRIBING, payment_method_data=_METHOD_DATA,
+        ),
+        create,
+    ),
+    Route(
+        "POST", f"{_PATH}/{{id}}/confirm", shapes.PaymentIntentConfirmParams,
+        taking(*_CONFIRMING, payment_method_data=_METHOD_DATA), confirm,
+    ),
+    Route("POST", f"{_PATH}/{{id}}/cancel", shapes.PaymentIntentCancelParams, taking("cancellation_reason"), cancel),
+    Route(
+        "POST", f"{_PATH}/{{id}}", shapes.PaymentIntentUpdateParams,
+        taking("amount", "currency", "metadata", *_DESCRIBING), update,
+    ),
+    retrieving("payment_intent", _PATH, shapes.PaymentIntentRetrieveParams, param="intent"),
+    listing("payment_intent", _PATH, shapes.PaymentIntentListParams, "customer"),
+)  # fmt: skip
