@@ -1,0 +1,112 @@
+"""`rochdale up`: starts the market on this machine and keeps it up until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from rochdale_kit.telemetry import configure_logging
+from rochdale_local.market import Market
+from rochdale_local.processes import CannotStart
+from rochdale_local.rooms import Options
+
+DEFAULT_HOME = Path("~/.rochdale")
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(name="up")
+def up(
+    home: Annotated[Path, typer.Option(envvar="ROCHDALE_HOME", help="Folder that keeps everything.")] = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when everything is healthy.")] = False,
+    own_processes: Annotated[
+        bool, typer.Option("--own-processes", help="Run each service as a process of its own, restarted when it falls.")
+    ] = False,
+    otlp: Annotated[str, typer.Option(help="gRPC address of an OpenTelemetry collector that gets the traces.")] = "",
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+) -> None:
+    """Start a market on this machine: PostgreSQL, NATS, a Stripe simulator, every service, a gateway per cooperative.
+
+    It needs no Docker, no root and no network, keeps its state in --home and goes on where it was when started again.
+    Ctrl-C stops everything. With STRIPE_TEST_KEY set to a key of Stripe's test mode (sk_test_…), that is used instead
+    of the simulator; Stripe cannot reach a laptop's webhook by itself, so run `stripe listen` beside it.
+    """
+    key = os.environ.get("STRIPE_TEST_KEY", "")
+    if key and not key.startswith("sk_test_"):
+        raise typer.BadParameter("STRIPE_TEST_KEY must be a key of Stripe's test mode, sk_test_…")
+    if log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+        raise typer.BadParameter("--log-level is DEBUG, INFO, WARNING or ERROR")
+    configure_logging(None, log_level)
+    console = Console(stderr=True)
+    options = Options(stripe_test_key=key, otlp_endpoint=otlp, log_level=log_level)
+    try:
+        uvloop.run(_up(home.expanduser(), options, own_processes, as_json, console))
+    except CannotStart as error:
+        console.print(str(error), style="red", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+async def _up(home: Path, options: Options, own_processes: bool, as_json: bool, console: Console) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    with console.status("Starting …") as status:
+        market = Market(
+            home, options, own_processes=own_processes, on_progress=lambda part: status.update(f"Starting {part} …")
+        )
+        starting = asyncio.create_task(market.start())
+        stop = asyncio.create_task(stopping.wait())
+        await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            return
+        starting.result()
+    _announce(market, as_json)
+    ended = asyncio.create_task(market.wait())
+    await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
+    if not as_json:
+        console.print("Stopping …")
+    await market.stop()
+    if ended.done() and not stopping.is_set():
+        ended.result()
+    ended.cancel()
+
+
+def _announce(market: Market, as_json: bool) -> None:
+    document = json.loads(market.market_file.read_text())
+    if as_json:
+        print(json.dumps({"home": str(market.home), "market": str(market.market_file), **document}), flush=True)  # noqa: T201
+        return
+    console = Console(file=sys.stdout)
+    table = Table(title="The market is up", title_justify="left")
+    table.add_column("part")
+    table.add_column("gRPC")
+    table.add_column("HTTP")
+    table.add_row("storefront", "", document["storefront"])
+    for room in [*market.rooms, *market.gateways.values()]:
+        if room.name != "storefront":
+            table.add_row(room.name, room.grpc_address, f"http://{room.http_address}" if room.http_address else "")
+    if document["stripe"]:
+        table.add_row("Stripe simulator", "", document["stripe"])
+    table.add_row("PostgreSQL", "", f"127.0.0.1:{market.postgres.port}")
+    table.add_row("NATS", "", f"127.0.0.1:{market.nats.port}")
+    console.print(table)
+    console.print(f"In a browser: {document['storefront']}", highlight=False)
+    console.print(
+        f"In another terminal: export ROCHDALE_MARKET={market.market_file} "
+        f"ROCHDALE_KEY_FILE={document['operator_key_file']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print("Ctrl-C stops everything.")

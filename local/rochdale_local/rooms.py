@@ -1,0 +1,212 @@
+"""Which services make up the market on one machine, and the settings each is given. It starts nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rochdale.client.keys import make_secret
+from rochdale_local.nats import NatsServer
+from rochdale_local.postgres import Postgres
+from rochdale_local.processes import kept_password, kept_port, private_folder, write_private
+
+# In the order they start: nobody is started before those whose answers it needs.
+PACKAGES = ["identity", "governance", "catalog", "licensing", "billing", "access_broker", "storefront"]
+GATEWAY = "data_gateway"
+
+
+@dataclass(frozen=True)
+class Room:
+    """One service to run: its package, its own name (a gateway's has its cooperative in it), its settings."""
+
+    package: str
+    name: str
+    settings: dict[str, str]
+    grpc_address: str = ""
+    http_address: str = ""
+    database: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def environ(self) -> dict[str, str]:
+        """The settings as environment variables of a process of its own."""
+        prefix = self.package.upper()
+        return {**os.environ, **{f"{prefix}_{name.upper()}": value for name, value in self.settings.items()}}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the person who starts a market may choose."""
+
+    stripe_test_key: str = ""
+    otlp_endpoint: str = ""
+    log_level: str = "WARNING"
+
+
+class Rooms:
+    """The plan of one market: ports, passwords and keys are kept in its home, so that a restart finds the same ones."""
+
+    def __init__(self, home: Path, options: Options) -> None:
+        self.home = home
+        self.options = options
+        for folder in ("keys", "ports", "passwords", "index", "gateways"):
+            private_folder(home / folder)
+        self.operator_key_file = home / "keys" / "operator.key"
+        self._addresses = {package: self._address(f"{package}-grpc") for package in PACKAGES if package != "storefront"}
+        self._http = {
+            "billing": self._address("billing-http"),
+            "storefront": self._address("storefront-http"),
+            "stripe": self._address("stripe-http"),
+        }
+
+    @property
+    def stripe_address(self) -> str:
+        return self._http["stripe"]
+
+    @property
+    def stripe_url(self) -> str:
+        """The simulator's address; empty when a real Stripe test account is used."""
+        return "" if self.options.stripe_test_key else f"http://{self.stripe_address}"
+
+    @property
+    def webhook_url(self) -> str:
+        return f"http://{self._http['billing']}/webhooks/stripe"
+
+    @property
+    def webhook_secret(self) -> str:
+        return "whsec_" + kept_password(self.home / "keys" / "stripe-webhook.secret")
+
+    def address(self, package: str) -> str:
+        """Where a service answers gRPC."""
+        return self._addresses[package]
+
+    @property
+    def storefront_url(self) -> str:
+        return f"http://{self._http['storefront']}"
+
+    def rooms(self, postgres: Postgres, nats: NatsServer) -> list[Room]:
+        """Every service of the market but the gateways, which come with their cooperatives."""
+        makers: dict[str, Callable[[], dict[str, str]]] = {
+            "identity": self._identity,
+            "catalog": lambda: {"index_directory": str(private_folder(self.home / "index"))},
+            "billing": self._billing,
+            "access_broker": lambda: {
+                "sealing_key_file": self._random_file("access_broker.sealing"),
+                "governance_address": self.address("governance"),
+                "catalog_address": self.address("catalog"),
+            },
+            "storefront": lambda: {
+                "http_address": self._http["storefront"],
+                "catalog_address": self.address("catalog"),
+                "governance_address": self.address("governance"),
+            },
+        }
+        rooms = []
+        for package in PACKAGES:
+            settings = {"log_level": self.options.log_level, "otlp_endpoint": self.options.otlp_endpoint}
+            if package != "storefront":
+                settings |= self._server_settings(package, package, postgres, nats)
+            settings |= makers.get(package, dict)()
+            rooms.append(
+                Room(
+                    package,
+                    package,
+                    settings,
+                    grpc_address=settings.get("grpc_address", ""),
+                    http_address=self._http.get(package, ""),
+                    database=package if package != "storefront" else "",
+                )
+            )
+        return rooms
+
+    def gateway(self, cooperative: str, postgres: Postgres, nats: NatsServer) -> Room:
+        """The gateway of one cooperative, with a folder of its own that would stand in that cooperative's building."""
+        folder = private_folder(self.home / "gateways" / cooperative)
+        http = self._address(f"gateway-{cooperative}-http")
+        database = f"{GATEWAY}_{cooperative.replace('-', '_')}"
+        key_file = folder / "gateway.key"
+        if not key_file.exists():
+            write_private(key_file, make_secret() + "\n")
+        settings = {
+            "log_level": self.options.log_level,
+            "otlp_endpoint": self.options.otlp_endpoint,
+            **self._server_settings(database, f"gateway-{cooperative}", postgres, nats),
+            "cooperative": cooperative,
+            "http_address": http,
+            "public_url": f"http://{http}",
+            "storage_directory": str(private_folder(folder / "storage")),
+            "pseudonym_key_file": self._random_file("pseudonym", folder),
+            "url_key_file": self._random_file("url", folder),
+            "api_key_file": str(key_file),
+            "broker_address": self.address("access_broker"),
+        }
+        return Room(
+            GATEWAY,
+            f"gateway-{cooperative}",
+            settings,
+            grpc_address=settings["grpc_address"],
+            http_address=http,
+            database=database,
+        )
+
+    def gateway_secret(self, cooperative: str) -> str:
+        return (self.home / "gateways" / cooperative / "gateway.key").read_text().strip()
+
+    def operator_secret(self) -> str:
+        """The operator's key, made on the first start."""
+        if not self.operator_key_file.exists():
+            write_private(self.operator_key_file, make_secret() + "\n")
+        return self.operator_key_file.read_text().strip()
+
+    def document(self) -> dict[str, object]:
+        """What market.json says, for the rochdale command."""
+        return {
+            "version": 1,
+            "services": dict(self._addresses),
+            "storefront": self.storefront_url,
+            "stripe": self.stripe_url or None,
+            "operator_key_file": str(self.operator_key_file),
+        }
+
+    def _identity(self) -> dict[str, str]:
+        return {
+            "sealing_key_file": self._random_file("identity.sealing"),
+            "operator_key_hash": hashlib.sha256(self.operator_secret().encode()).hexdigest(),
+        }
+
+    def _billing(self) -> dict[str, str]:
+        return {
+            "http_address": self._http["billing"],
+            "public_url": f"http://{self._http['billing']}",
+            "stripe_api_key": self.options.stripe_test_key or "sk_test_simulator",
+            "stripe_webhook_secret": self.webhook_secret,
+            "stripe_api_base": self.stripe_url,
+        }
+
+    def _server_settings(self, database: str, name: str, postgres: Postgres, nats: NatsServer) -> dict[str, str]:
+        password = kept_password(self.home / "passwords" / f"{database}.postgres")
+        settings = {
+            "database_url": postgres.dsn(database, database, password),
+            "nats_url": nats.url(),
+            "grpc_address": self._addresses.get(name) or self._address(f"{name}-grpc"),
+        }
+        if name != "identity":
+            settings["identity_address"] = self.address("identity")
+        return settings
+
+    def password(self, database: str) -> str:
+        return kept_password(self.home / "passwords" / f"{database}.postgres")
+
+    def _address(self, name: str) -> str:
+        return f"127.0.0.1:{kept_port(self.home / 'ports' / name, 0)}"
+
+    def _random_file(self, name: str, folder: Path | None = None) -> str:
+        path = (folder or self.home / "keys") / f"{name}.key"
+        if not path.exists():
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(os.urandom(32))
+            partial.chmod(0o600)
+            partial.replace(path)
+        return str(path)
