@@ -1,0 +1,185 @@
+"""rochdale offering: publish, close, list and show offerings."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from rochdale.catalog.v1 import catalog_pb2
+from rochdale.client.market import Market
+from rochdale.client.names import in_collection, in_cooperative, short
+from rochdale.client.options import Limit, RequestId, collect, flat, open_market, request_id_or_new
+from rochdale.client.output import as_dict, document, fields, say, table
+from rochdale.client.scope_options import ScopeOptions, with_scope_options
+from rochdale.client.terms import CATEGORIES, MODES, OFFERING_STATES, common, money, price, when
+from rochdale.client.views import scope_fields
+from rochdale.governance.v1 import governance_pb2
+from rochdale.type.v1 import scope_pb2
+
+app = typer.Typer(help="Publish, close and show offerings.", no_args_is_help=True)
+
+Offering = Annotated[str, typer.Argument(metavar="OFFERING", help="valley-health/off_…, or off_… of your own.")]
+
+_TIER = re.compile(r"(?P<categories>[^=@]+)=(?P<price>[^=@]+)@(?P<rule>[^=@]+)")
+
+
+def tier(text: str, cooperative: str) -> catalog_pb2.OfferingTier:
+    """The tier in "academic,health-nonprofit=0 EUR@rule_…". Raises ValueError with a sentence."""
+    match = _TIER.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f'{text!r} is not a tier; write it like "academic,health-nonprofit=0 EUR@rule_01J…".')
+    return catalog_pb2.OfferingTier(
+        categories=[CATEGORIES.parse(word) for word in flat([match["categories"]])],
+        price=money(match["price"]),
+        sharing_rule=in_cooperative("sharingRules", match["rule"].strip(), lambda: cooperative),
+    )
+
+
+def tier_lines(offering: catalog_pb2.Offering) -> dict[str, str]:
+    """Who pays what, as fields."""
+    return {
+        f"price for {CATEGORIES.format_all(each.categories)}": f"{price(each.price)}  ({short(each.sharing_rule)})"
+        for each in offering.tiers
+    }
+
+
+def get_offering(market: Market, offering: str) -> catalog_pb2.Offering:
+    """One offering by any of its names."""
+    name = in_cooperative("offerings", offering, lambda: market.organization)
+    return market.call(market.catalog.GetOffering, catalog_pb2.GetOfferingRequest(name=name))
+
+
+def _fields(offering: catalog_pb2.Offering) -> dict[str, str]:
+    return {
+        "offering": short(offering.name),
+        "title": offering.title,
+        "description": offering.description,
+        "state": OFFERING_STATES.format(offering.state),
+        **tier_lines(offering),
+        **scope_fields(offering.scope, tiers=True),
+        "published": when(offering, "publish_time"),
+        "closed": when(offering, "close_time"),
+        "why closed": offering.close_reason,
+        "hash": offering.offering_hash,
+    }
+
+
+def _scope(market: Market, options: ScopeOptions, tiers: list[catalog_pb2.OfferingTier]) -> scope_pb2.SharingScope:
+    """What --scope-file says, else what the rules of all tiers have in common; then whatever an option changes."""
+    scope = options.from_file()
+    if scope is None:
+        rules = [
+            market.call(market.governance.GetSharingRule, governance_pb2.GetSharingRuleRequest(name=name))
+            for name in dict.fromkeys(each.sharing_rule for each in tiers)
+        ]
+        try:
+            scope = common([rule.scope for rule in rules])
+        except ValueError as error:
+            raise typer.BadParameter(f"{error} Say yourself what is offered, with --scope-file.") from None
+    if options.dataset:
+        kept = {in_cooperative("datasets", each, lambda: market.organization) for each in flat(options.dataset)}
+        remaining = [entry for entry in scope.datasets if entry.dataset in kept]
+        del scope.datasets[:]
+        scope.datasets.extend(remaining)
+    options.apply(scope)
+    return scope
+
+
+@app.command()
+@with_scope_options
+def publish(
+    context: typer.Context,
+    scope: ScopeOptions,
+    title: Annotated[str, typer.Option("--title", help="What people read first.")],
+    tiers: Annotated[
+        list[str],
+        typer.Option(
+            "--tier", metavar="TIER", help='Who pays what under which rule: "academic=0 EUR@rule_01J…"; repeat.'
+        ),
+    ],
+    description: Annotated[str, typer.Option("--description", help="What is offered, in a few sentences.")] = "",
+    request_id: RequestId = None,
+) -> None:
+    """Publish an offering. Categories and prices come from the tiers.
+
+    Where you say nothing, you offer all that the rules of the tiers have in common.
+
+    [dim]$[/] rochdale offering publish --title "Person-years" --tier "academic=0 EUR@rule_01J…" --tier "sme=900 EUR@rule_01K…"
+
+    [dim]$[/] rochdale offering publish --title "Two columns" --tier "sme=90 EUR@rule_01K…" --columns site,mdvis
+    """
+    market = open_market(context)
+    cooperative = market.organization
+    try:
+        parsed = [tier(text, cooperative) for text in tiers]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tier") from None
+    request = catalog_pb2.PublishOfferingRequest(
+        request_id=request_id_or_new(request_id),
+        parent=in_collection("cooperatives", cooperative),
+        title=title,
+        description=description,
+        scope=_scope(market, scope, parsed),
+        tiers=parsed,
+    )
+    # The market computes both from the tiers and ignores what we send, but a scope without them is not well formed.
+    request.scope.categories[:] = sorted({category for each in parsed for category in each.categories})
+    request.scope.floor_price.CopyFrom(min((each.price for each in parsed), key=lambda amount: amount.amount_minor))
+    answer = market.call(market.catalog.PublishOffering, request)
+    document(as_dict(answer))
+    fields(_fields(answer))
+
+
+@app.command()
+def close(context: typer.Context, offering: Offering) -> None:
+    """Close an offering. Licenses already signed go on. Closing again changes nothing.
+
+    [dim]$[/] rochdale offering close off_01J…
+    """
+    market = open_market(context)
+    name = in_cooperative("offerings", offering, lambda: market.organization)
+    answer = market.call(market.catalog.CloseOffering, catalog_pb2.CloseOfferingRequest(name=name))
+    document(as_dict(answer))
+    say(f"{short(answer.name)} is closed since {when(answer, 'close_time')}.")
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    cooperative: Annotated[
+        str | None, typer.Option("--cooperative", metavar="ID", help="Of which cooperative. Default: your own.")
+    ] = None,
+    limit: Limit = 50,
+) -> None:
+    """List a cooperative's offerings, newest first, open and closed.
+
+    [dim]$[/] rochdale offering list --cooperative valley-health
+    """
+    market = open_market(context)
+    request = catalog_pb2.ListOfferingsRequest(parent=in_collection("cooperatives", cooperative or market.organization))
+    found = collect(market, market.catalog.ListOfferings, request, "offerings", limit)
+    document({"offerings": [as_dict(offering) for offering in found]})
+    rows = [
+        [
+            short(each.name),
+            each.title,
+            OFFERING_STATES.format(each.state),
+            MODES.format(each.scope.max_mode),
+            "; ".join(f"{CATEGORIES.format_all(one.categories)}: {price(one.price)}" for one in each.tiers),
+        ]
+        for each in found
+    ]
+    table(["offering", "title", "state", "mode", "prices"], rows)
+
+
+@app.command()
+def show(context: typer.Context, offering: Offering) -> None:
+    """Show one offering: what it gives, to whom, for how much, under which promises.
+
+    [dim]$[/] rochdale offering show valley-health/off_01J…
+    """
+    answer = get_offering(open_market(context), offering)
+    document(as_dict(answer))
+    fields(_fields(answer))
