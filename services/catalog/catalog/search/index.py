@@ -33,6 +33,7 @@ class SearchIndex:
         self._writing = threading.Lock()
         self._writer: tantivy.IndexWriter | None = None
         self._dirty = False
+        self._uncommitted: set[str] = set()
         self.last_sequence = 0
         self._index = self._open()
         self._index.config_reader("manual")
@@ -50,8 +51,11 @@ class SearchIndex:
             writer = self._open_writer()
             for change in changes:
                 self._dirty = True
-                writer.delete_documents_by_term("offering_id", change.offering_id)
+                # Each deletion is looked up in every segment at commit, so a first feed must not ask for any.
+                if change.offering_id in self._uncommitted or self._state.holds(change.offering_id):
+                    writer.delete_documents_by_term("offering_id", change.offering_id)
                 if isinstance(change, Listing):
+                    self._uncommitted.add(change.offering_id)
                     writer.add_document(schema.document(change, self._index.schema))
 
     def clear(self) -> None:
@@ -68,6 +72,7 @@ class SearchIndex:
                 self._index.reload()
                 self._state = State(self._index, self._cached_answers)
                 self._dirty = False
+                self._uncommitted.clear()
             # Noted after the index is durable: a crash in between feeds some changes twice, but skips none.
             self._note(sequence)
             self.last_sequence = sequence
@@ -86,6 +91,7 @@ class SearchIndex:
                 self._writer.wait_merging_threads()
                 self._writer = None
                 self._dirty = False
+                self._uncommitted.clear()
 
     def _open_writer(self) -> tantivy.IndexWriter:
         if self._writer is None:

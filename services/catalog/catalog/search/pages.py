@@ -69,6 +69,10 @@ class State:
         self._samples: dict[Order, list[int]] = {}
         self.listings: int = self._searcher.num_docs
 
+    def holds(self, offering_id: str) -> bool:
+        """Whether the offering is in the index, or was and its traces are not yet merged away."""
+        return bool(self._searcher.doc_freq("offering_id", offering_id))
+
     def search(self, query: SearchQuery) -> SearchPage:
         if query.page_size < 1:
             raise ValueError(f"page_size is {query.page_size}; ask for at least 1")
@@ -97,6 +101,8 @@ class State:
 
     def _count(self, text: str, filters: Filters, wanted: frozenset[Facet]) -> tuple[int, dict[Facet, facets.Counted]]:
         """The total, and every facet wanted. A facet whose own filter is not set gives the total for nothing."""
+        if not wanted and not text.strip() and filters == Filters():
+            return self.listings, {}
         applied = {facet: facets.without_own(filters, facet) for facet in wanted}
         complete = [facet for facet in wanted if applied[facet] == filters and facet is not Facet.PRICE]
         bearer = min(complete, default=Facet.ACCESS_MODE)

@@ -15,7 +15,8 @@ VERSION = 1
 SEPARATOR = "\x1f"
 SAMPLE_OF = 256
 
-_PUBLISHED_BITS, _AMOUNT_BITS = 34, 48
+# The bits left over tell apart equal values: enough that a few of a million free offerings share one key.
+_PUBLISHED_BITS, _AMOUNT_BITS = 34, 44
 _LATEST, _HIGHEST = (1 << _PUBLISHED_BITS) - 1, (1 << _AMOUNT_BITS) - 1
 
 KEY_FIELD = {Order.NEWEST: "newest_key", Order.PRICE: "price_key"}
@@ -87,7 +88,7 @@ def newest_key(offering_id: str, published_at: int) -> int:
 
 
 def price_key(offering_id: str, amount_minor: int) -> int:
-    """Ascends with the price; amounts of 2^48 minor units and more count as equal."""
+    """Ascends with the price; amounts of 2^44 minor units and more count as equal."""
     return _with_tie(min(max(amount_minor, 0), _HIGHEST), _AMOUNT_BITS, offering_id)
 
 
