@@ -1,14 +1,17 @@
 """Checkout Sessions from their creation to the money, paid by posting the hosted page's form."""
 
+from typing import Any
+
 import pytest
 import stripe
 from pytest import raises
+from stripe_world import OpenWorld, World
 
 # The stripe library hands httpx its body in a way that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
-def order(**change):
+def order(**change: Any) -> Any:
     price = {"currency": "usd", "unit_amount": 12_500, "product_data": {"name": "RAND <HIE>, 12 months"}}
     return {
         "mode": "payment",
@@ -22,7 +25,7 @@ def order(**change):
     }
 
 
-async def test_a_buyer_pays_on_the_page_and_comes_back(world):
+async def test_a_buyer_pays_on_the_page_and_comes_back(world: World) -> None:
     session = await world.sessions.create_async(order())
     assert (session.status, session.payment_status, session.payment_intent) == ("open", "unpaid", None)
     assert (session.amount_total, session.id[:8]) == (25_000, "cs_test_")
@@ -51,14 +54,14 @@ async def test_a_buyer_pays_on_the_page_and_comes_back(world):
     ]
 
 
-async def test_paying_twice_in_two_tabs_is_one_charge(world):
+async def test_paying_twice_in_two_tabs_is_one_charge(world: World) -> None:
     session = await world.sessions.create_async(order())
     for _ in range(2):
         assert (await world.browser.post(session.url, data={"card_number": "4242424242424242"})).status_code == 303
     assert world.simulator.describe()["charges"] == {"succeeded": 1}
 
 
-async def test_a_declined_buyer_tries_again_with_another_card(world):
+async def test_a_declined_buyer_tries_again_with_another_card(world: World) -> None:
     session = await world.sessions.create_async(order())
     refused = await world.browser.post(session.url, data={"pay_with": "declined_card"})
     assert refused.status_code == 402
@@ -74,7 +77,7 @@ async def test_a_declined_buyer_tries_again_with_another_card(world):
     assert "payment_intent.payment_failed" in await world.told()
 
 
-async def test_a_card_whose_bank_asks_goes_by_its_page(world):
+async def test_a_card_whose_bank_asks_goes_by_its_page(world: World) -> None:
     session = await world.sessions.create_async(order())
     asked = await world.browser.post(session.url, data={"card_number": "4000002760003184"})
     assert asked.status_code == 303
@@ -87,7 +90,7 @@ async def test_a_card_whose_bank_asks_goes_by_its_page(world):
 
 
 @pytest.mark.parametrize(("choice", "end"), [("bank", "succeeded"), ("bank_fails", "failed")])
-async def test_a_bank_debit_completes_now_and_pays_or_fails_later(open_world, choice, end):
+async def test_a_bank_debit_completes_now_and_pays_or_fails_later(open_world: OpenWorld, choice: str, end: str) -> None:
     world = await open_world(processing_seconds=3600)
     session = await world.sessions.create_async(order())
     assert (await world.browser.post(session.url, data={"pay_with": choice})).status_code == 303
@@ -99,7 +102,7 @@ async def test_a_bank_debit_completes_now_and_pays_or_fails_later(open_world, ch
     assert (await world.told())[-1] == f"checkout.session.async_payment_{end}"
 
 
-async def test_an_expired_session_cannot_be_paid(world):
+async def test_an_expired_session_cannot_be_paid(world: World) -> None:
     session = await world.sessions.create_async(order())
     await world.browser.post(session.url, data={"pay_with": "declined_card"})
     expired = await world.sessions.expire_async(session.id)
@@ -111,7 +114,7 @@ async def test_an_expired_session_cannot_be_paid(world):
     assert (await world.told())[-2:] == ["payment_intent.canceled", "checkout.session.expired"]
 
 
-async def test_a_session_expires_by_the_clock(open_world):
+async def test_a_session_expires_by_the_clock(open_world: OpenWorld) -> None:
     now = [1_800_000_000.0]
     world = await open_world(clock=lambda: now[0])
     session = await world.sessions.create_async(order(expires_at=1_800_000_000 + 1800))
@@ -122,7 +125,7 @@ async def test_a_session_expires_by_the_clock(open_world):
     assert await world.told() == ["checkout.session.expired"]
 
 
-async def test_the_intent_of_a_session_answers_to_the_session_alone(world):
+async def test_the_intent_of_a_session_answers_to_the_session_alone(world: World) -> None:
     session = await world.sessions.create_async(order())
     await world.browser.post(session.url, data={"pay_with": "declined_card"})
     intent = (await world.sessions.retrieve_async(session.id)).payment_intent
@@ -142,20 +145,20 @@ async def test_the_intent_of_a_session_answers_to_the_session_alone(world):
         ({"payment_intent_data": {"capture_method": "manual"}}, "payment_intent_data[capture_method]"),
     ],
 )
-async def test_a_session_that_cannot_be_is_refused(world, change, param):
+async def test_a_session_that_cannot_be_is_refused(world: World, change: Any, param: str) -> None:
     with raises(stripe.InvalidRequestError) as refused:
         await world.sessions.create_async(order(**change))
     assert refused.value.param == param
 
 
 @pytest.mark.parametrize(("currency", "amount"), [("zzz", 1000), ("usd", 49), ("usd", -1)])
-async def test_a_session_over_impossible_money_is_refused(world, currency, amount):
+async def test_a_session_over_impossible_money_is_refused(world: World, currency: str, amount: int) -> None:
     price = {"currency": currency, "unit_amount": amount, "product_data": {"name": "x"}}
     with raises(stripe.InvalidRequestError):
         await world.sessions.create_async(order(line_items=[{"price_data": price, "quantity": 1}]))
 
 
-async def test_sessions_are_listed(world):
+async def test_sessions_are_listed(world: World) -> None:
     ids = [(await world.sessions.create_async(order())).id for _ in range(2)]
     await world.sessions.expire_async(ids[0])
     assert [row.id for row in (await world.sessions.list_async({"status": "open"})).data] == ids[1:]

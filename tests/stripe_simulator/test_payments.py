@@ -1,14 +1,17 @@
 """PaymentIntents, charges, refunds and their books, seen through the unmodified stripe library."""
 
+from typing import Any
+
 import pytest
 import stripe
 from pytest import raises
+from stripe_world import OpenWorld, World
 
 # The stripe library hands httpx its body in a way that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
-async def test_a_card_is_charged_once_and_the_fee_is_in_the_books(world):
+async def test_a_card_is_charged_once_and_the_fee_is_in_the_books(world: World) -> None:
     intent = await world.pay(25_000, metadata={"order": "o1"})
     assert (intent.status, intent.amount_received, intent.metadata["order"]) == ("succeeded", 25_000, "o1")
     charge = await world.stripe.v1.charges.retrieve_async(
@@ -21,7 +24,7 @@ async def test_a_card_is_charged_once_and_the_fee_is_in_the_books(world):
     assert await world.told() == ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded"]
 
 
-async def test_creating_then_confirming_reads_the_same_as_both_at_once(world):
+async def test_creating_then_confirming_reads_the_same_as_both_at_once(world: World) -> None:
     made = await world.intents.create_async(
         {"amount": 500, "currency": "EUR", "allowed_payment_method_types": ["card"]}
     )
@@ -41,10 +44,12 @@ async def test_creating_then_confirming_reads_the_same_as_both_at_once(world):
         ("pm_card_chargeDeclinedExpiredCard", "expired_card", "expired_card"),
     ],
 )
-async def test_a_declined_card_leaves_a_failed_charge_and_an_open_intent(world, token, code, decline_code):
+async def test_a_declined_card_leaves_a_failed_charge_and_an_open_intent(
+    world: World, token: str, code: Any, decline_code: str
+) -> None:
     with raises(stripe.CardError) as declined:
         await world.pay(token=token)
-    error = declined.value.error
+    error: Any = declined.value.error
     assert (declined.value.http_status, error.code, error.decline_code) == (402, code, decline_code)
     intent = await world.intents.retrieve_async(error.payment_intent.id, {"expand": ["latest_charge"]})
     assert (intent.status, intent.latest_charge.status) == ("requires_payment_method", "failed")
@@ -54,7 +59,7 @@ async def test_a_declined_card_leaves_a_failed_charge_and_an_open_intent(world, 
     assert (paid.status, paid.last_payment_error) == ("succeeded", None)
 
 
-async def test_a_bank_asks_first_and_the_buyer_comes_back(world):
+async def test_a_bank_asks_first_and_the_buyer_comes_back(world: World) -> None:
     intent = await world.pay(token="pm_card_authenticationRequired", return_url="https://shop.example/back?x=1")
     assert (intent.status, intent.next_action.type) == ("requires_action", "redirect_to_url")
     page = intent.next_action.redirect_to_url.url
@@ -67,7 +72,7 @@ async def test_a_bank_asks_first_and_the_buyer_comes_back(world):
     assert "payment_intent.requires_action" in await world.told()
 
 
-async def test_a_failed_authentication_charges_nothing(world):
+async def test_a_failed_authentication_charges_nothing(world: World) -> None:
     intent = await world.pay(token="pm_card_authenticationRequired", return_url="https://shop.example/back")
     back = await world.browser.post(intent.next_action.redirect_to_url.url, data={"answer": "fail"})
     assert "redirect_status=failed" in back.headers["location"]
@@ -76,20 +81,20 @@ async def test_a_failed_authentication_charges_nothing(world):
     assert intent.last_payment_error.code == "payment_intent_authentication_failure"
 
 
-async def test_a_stranger_cannot_authenticate_without_the_secret(world):
+async def test_a_stranger_cannot_authenticate_without_the_secret(world: World) -> None:
     intent = await world.pay(token="pm_card_authenticationRequired", return_url="https://shop.example/back")
     answer = await world.browser.post(f"{world.url}/authenticate/{intent.id}?key=guess", data={"answer": "complete"})
     assert answer.status_code == 404
     assert (await world.intents.retrieve_async(intent.id)).status == "requires_action"
 
 
-async def test_off_session_a_card_that_needs_its_holder_is_declined(world):
+async def test_off_session_a_card_that_needs_its_holder_is_declined(world: World) -> None:
     with raises(stripe.CardError) as declined:
         await world.pay(token="pm_card_authenticationRequired", off_session=True)
     assert declined.value.code == "authentication_required"
 
 
-async def test_a_bank_debit_processes_and_then_succeeds_or_fails(open_world):
+async def test_a_bank_debit_processes_and_then_succeeds_or_fails(open_world: OpenWorld) -> None:
     world = await open_world(processing_seconds=3600)
     good = await world.pay(token="pm_usBankAccount_success")
     bad = await world.pay(token="pm_usBankAccount_insufficientFunds")
@@ -101,7 +106,7 @@ async def test_a_bank_debit_processes_and_then_succeeds_or_fails(open_world):
     assert {"payment_intent.processing", "charge.pending", "charge.failed"} <= set(await world.told())
 
 
-async def test_a_debit_settles_by_itself_in_time(world):
+async def test_a_debit_settles_by_itself_in_time(world: World) -> None:
     params = {
         "amount": 700,
         "currency": "eur",
@@ -120,7 +125,7 @@ async def test_a_debit_settles_by_itself_in_time(world):
     assert "payment_intent.succeeded" in await world.told()
 
 
-async def test_canceling_is_final(world):
+async def test_canceling_is_final(world: World) -> None:
     intent = await world.intents.create_async({"amount": 500, "currency": "usd"})
     canceled = await world.intents.cancel_async(intent.id, {"cancellation_reason": "abandoned"})
     assert (canceled.status, canceled.cancellation_reason) == ("canceled", "abandoned")
@@ -131,14 +136,14 @@ async def test_canceling_is_final(world):
     assert await world.told() == ["payment_intent.created", "payment_intent.canceled"]
 
 
-async def test_metadata_is_merged_and_unset(world):
+async def test_metadata_is_merged_and_unset(world: World) -> None:
     intent = await world.intents.create_async({"amount": 500, "currency": "usd", "metadata": {"a": "1", "b": "2"}})
     intent = await world.intents.update_async(intent.id, {"metadata": {"b": "", "c": "3"}, "description": "d"})
     assert (intent.metadata.to_dict(), intent.description) == ({"a": "1", "c": "3"}, "d")
     assert (await world.intents.update_async(intent.id, {"metadata": ""})).metadata.to_dict() == {}
 
 
-async def test_refunds_never_exceed_the_charge(world):
+async def test_refunds_never_exceed_the_charge(world: World) -> None:
     intent = await world.pay(1000)
     refunds = world.stripe.v1.refunds
     first = await refunds.create_async({"payment_intent": intent.id, "amount": 400, "reason": "requested_by_customer"})
@@ -158,7 +163,7 @@ async def test_refunds_never_exceed_the_charge(world):
     assert (await world.told()).count("charge.refunded") == 2
 
 
-async def test_lists_come_in_pages_newest_first(world):
+async def test_lists_come_in_pages_newest_first(world: World) -> None:
     made = [(await world.intents.create_async({"amount": 100 + n, "currency": "usd"})).id for n in range(5)]
     first = await world.intents.list_async({"limit": 2})
     assert ([row.id for row in first.data], first.has_more) == (made[:2:-1], True)
@@ -166,7 +171,7 @@ async def test_lists_come_in_pages_newest_first(world):
     assert (await world.intents.list_async({"created": {"gt": 99_999_999_999}})).data == []
 
 
-async def test_customers_belong_to_their_payments(world):
+async def test_customers_belong_to_their_payments(world: World) -> None:
     customer = await world.stripe.v1.customers.create_async({"email": "ada@example.org", "name": "Ada"})
     intent = await world.pay(customer=customer.id)
     await world.pay()
@@ -178,7 +183,7 @@ async def test_customers_belong_to_their_payments(world):
     assert (refused.value.http_status, refused.value.param) == (400, "customer")
 
 
-async def test_money_becomes_available_after_two_days(open_world):
+async def test_money_becomes_available_after_two_days(open_world: OpenWorld) -> None:
     now = [1_800_000_000.0]
     world = await open_world(clock=lambda: now[0])
     await world.pay()

@@ -1,11 +1,13 @@
 """What is refused, in Stripe's words; idempotency; and the faults one can ask for."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
 import stripe
 from pytest import raises
+from stripe_world import OpenWorld, World
 
 from stripe_simulator.routes import ROUTES
 
@@ -45,7 +47,7 @@ CARD = {**INTENT, "allowed_payment_method_types[0]": "card"}
         ({"amount[x]": "c"}, "amount[x]", None),
     ],
 )
-async def test_a_wrong_parameter_is_refused_by_name(world, change, param, code):
+async def test_a_wrong_parameter_is_refused_by_name(world: World, change: Any, param: str, code: Any) -> None:
     fields = {name: value for name, value in {**CARD, **change}.items() if value is not None}
     answer = await world.raw.post("/v1/payment_intents", data=fields)
     error = answer.json()["error"]
@@ -54,7 +56,7 @@ async def test_a_wrong_parameter_is_refused_by_name(world, change, param, code):
     assert world.simulator.describe()["payment_intents"] == {}
 
 
-async def test_a_payment_that_may_redirect_needs_somewhere_to_return_to(world):
+async def test_a_payment_that_may_redirect_needs_somewhere_to_return_to(world: World) -> None:
     answer = await world.raw.post("/v1/payment_intents", data=INTENT)
     assert "you must provide a `return_url`" in answer.json()["error"]["message"]
     never = {
@@ -68,7 +70,7 @@ async def test_a_payment_that_may_redirect_needs_somewhere_to_return_to(world):
 @pytest.mark.parametrize(
     ("key", "said"), [("", "did not provide"), ("sk_live_abc", "never a live key"), ("hm", "Invalid")]
 )
-async def test_only_test_keys_open_the_door(world, key, said):
+async def test_only_test_keys_open_the_door(world: World, key: str, said: str) -> None:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     async with httpx.AsyncClient(base_url=world.url, trust_env=False) as anonymous:
         answer = await anonymous.get("/v1/customers/cus_1", headers=headers)
@@ -76,7 +78,7 @@ async def test_only_test_keys_open_the_door(world, key, said):
     assert said in answer.json()["error"]["message"]
 
 
-async def test_what_is_absent_says_so(world):
+async def test_what_is_absent_says_so(world: World) -> None:
     with raises(stripe.InvalidRequestError, match="Unrecognized request URL \\(POST: /v1/transfers\\)") as refused:
         await world.stripe.v1.transfers.create_async({"currency": "usd", "destination": "acct_1"})
     assert refused.value.http_status == 404
@@ -88,13 +90,13 @@ async def test_what_is_absent_says_so(world):
         await world.intents.list_async(options={"stripe_account": "acct_1"})
 
 
-async def test_json_and_huge_bodies_are_refused(world):
+async def test_json_and_huge_bodies_are_refused(world: World) -> None:
     assert (await world.raw.post("/v1/customers", json={"name": "x"})).status_code == 400
     assert (await world.raw.post("/v1/customers", data={"name": "x" * 10_000_000})).status_code == 413
 
 
-async def test_the_second_arrival_gets_the_first_answer(world):
-    send = {"url": "/v1/payment_intents", "data": CARD, "headers": {"Idempotency-Key": "order-1"}}
+async def test_the_second_arrival_gets_the_first_answer(world: World) -> None:
+    send: Any = {"url": "/v1/payment_intents", "data": CARD, "headers": {"Idempotency-Key": "order-1"}}
     first, second = await world.raw.post(**send), await world.raw.post(**send)
     assert first.json() == second.json()
     assert second.headers["idempotent-replayed"] == "true"
@@ -102,7 +104,7 @@ async def test_the_second_arrival_gets_the_first_answer(world):
     assert world.simulator.describe()["charges"] == {"succeeded": 1}
 
 
-async def test_other_parameters_under_the_same_key_are_refused(world):
+async def test_other_parameters_under_the_same_key_are_refused(world: World) -> None:
     await world.intents.create_async({"amount": 500, "currency": "usd"}, {"idempotency_key": "k"})
     with raises(stripe.IdempotencyError, match="same parameters"):
         await world.intents.create_async({"amount": 501, "currency": "usd"}, {"idempotency_key": "k"})
@@ -110,7 +112,7 @@ async def test_other_parameters_under_the_same_key_are_refused(world):
         await world.stripe.v1.customers.create_async({}, {"idempotency_key": "k"})
 
 
-async def test_a_decline_is_remembered_and_a_typing_error_is_not(world):
+async def test_a_decline_is_remembered_and_a_typing_error_is_not(world: World) -> None:
     send = {"allowed_payment_method_types[0]": "card", "payment_method": "pm_card_chargeDeclined"}
     headers = {"Idempotency-Key": "k1"}
     for _ in range(2):
@@ -122,19 +124,19 @@ async def test_a_decline_is_remembered_and_a_typing_error_is_not(world):
     assert (await world.raw.post("/v1/payment_intents", data=CARD, headers=headers)).status_code == 200
 
 
-async def test_a_key_is_forgotten_after_a_day(open_world):
+async def test_a_key_is_forgotten_after_a_day(open_world: OpenWorld) -> None:
     now = [1_800_000_000.0]
     world = await open_world(clock=lambda: now[0])
-    send = {"url": "/v1/payment_intents", "data": CARD, "headers": {"Idempotency-Key": "k"}}
+    send: Any = {"url": "/v1/payment_intents", "data": CARD, "headers": {"Idempotency-Key": "k"}}
     await world.raw.post(**send)
     now[0] += 24 * 3600
     assert "idempotent-replayed" not in (await world.raw.post(**send)).headers
     assert world.simulator.describe()["charges"] == {"succeeded": 2}
 
 
-async def test_a_key_in_use_is_a_conflict(world):
+async def test_a_key_in_use_is_a_conflict(world: World) -> None:
     world.simulator.faults.add("slow", seconds=0.3)
-    send = {"url": "/v1/payment_intents", "data": CARD, "headers": {"Idempotency-Key": "k"}}
+    send: Any = {"url": "/v1/payment_intents", "data": CARD, "headers": {"Idempotency-Key": "k"}}
     slow = asyncio.create_task(world.raw.post(**send))
     await asyncio.sleep(0.1)
     conflict = await world.raw.post(**send)
@@ -142,7 +144,7 @@ async def test_a_key_in_use_is_a_conflict(world):
     assert (await slow).json() == (await world.raw.post(**send)).json()
 
 
-async def test_a_lost_response_and_the_same_key_are_one_charge(world):
+async def test_a_lost_response_and_the_same_key_are_one_charge(world: World) -> None:
     world.simulator.faults.add("lose_response_after_commit")
     params = {"amount": 900, "currency": "usd", "confirm": True, "payment_method": "pm_card_visa"}
     params |= {"allowed_payment_method_types": ["card"]}
@@ -155,8 +157,8 @@ async def test_a_lost_response_and_the_same_key_are_one_charge(world):
     assert (await world.told()).count("charge.succeeded") == 1
 
 
-async def test_the_librarys_own_retry_survives_a_lost_response(world):
-    stubborn = stripe.StripeClient(
+async def test_the_librarys_own_retry_survives_a_lost_response(world: World) -> None:
+    stubborn: Any = stripe.StripeClient(
         "sk_test_x", base_addresses={"api": world.url}, http_client=stripe.HTTPXClient(), max_network_retries=2
     )
     world.simulator.faults.add("lose_response_after_commit", match="/v1/customers")
@@ -165,7 +167,7 @@ async def test_the_librarys_own_retry_survives_a_lost_response(world):
     await stubborn._requestor._client.close_async()
 
 
-async def test_faults_happen_as_often_as_asked(world):
+async def test_faults_happen_as_often_as_asked(world: World) -> None:
     asked = await world.raw.post("/_simulator/faults", json={"kind": "429", "count": 2, "match": "/v1/customers"})
     assert asked.json()["faults"][0]["count"] == 2
     for _ in range(2):
@@ -179,7 +181,7 @@ async def test_faults_happen_as_often_as_asked(world):
     assert (await world.raw.get("/_simulator/state")).json()["customers"] == 2
 
 
-async def test_a_stored_500_stays_under_its_key(world):
+async def test_a_stored_500_stays_under_its_key(world: World) -> None:
     world.simulator.faults.add("500", stored=True)
     for _ in range(2):
         with raises(stripe.APIError):
@@ -187,7 +189,7 @@ async def test_a_stored_500_stays_under_its_key(world):
     assert world.simulator.describe()["customers"] == 0
 
 
-async def test_an_unknown_fault_is_refused(world):
+async def test_an_unknown_fault_is_refused(world: World) -> None:
     assert (await world.raw.post("/_simulator/faults", json={"kind": "earthquake"})).status_code == 400
     assert (await world.raw.post("/_simulator/faults", json=[1])).status_code == 400
     assert (await world.raw.post("/_simulator/faults", content="{}")).status_code == 415
@@ -195,11 +197,11 @@ async def test_an_unknown_fault_is_refused(world):
     assert (await world.raw.delete("/_simulator/faults")).json() == {"faults": []}
 
 
-async def test_the_synchronous_library_works_too(world):
+async def test_the_synchronous_library_works_too(world: World) -> None:
     def buy() -> str:
         sync = stripe.HTTPXClient(allow_sync_methods=True)
-        shop = stripe.StripeClient("sk_test_sync", base_addresses={"api": world.url}, http_client=sync)
-        status = shop.v1.payment_intents.create({**CARD_PARAMS}).status
+        shop: Any = stripe.StripeClient("sk_test_sync", base_addresses={"api": world.url}, http_client=sync)
+        status: str = shop.v1.payment_intents.create({**CARD_PARAMS}).status
         shop._requestor._client.close()
         return status
 
@@ -215,6 +217,6 @@ CARD_PARAMS = {
 }
 
 
-def test_every_modeled_parameter_exists_at_stripe():
+def test_every_modeled_parameter_exists_at_stripe() -> None:
     for route in ROUTES:
         assert set(route.modeled) - {"expand"} <= set(route.shape.__annotations__), (route.method, route.path)

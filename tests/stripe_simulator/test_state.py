@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import stripe
 from stripe.checkout import Session
+from stripe_world import OpenWorld, World
 
 from stripe_simulator import StripeSimulator
 from stripe_simulator.store import Store
@@ -19,7 +21,7 @@ from stripe_simulator.store import Store
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
-async def test_a_restart_resumes_where_it_was(open_world, tmp_path):
+async def test_a_restart_resumes_where_it_was(open_world: OpenWorld, tmp_path: Path) -> None:
     path = tmp_path / "stripe" / "state.jsonl"
     world = await open_world(state_path=path, processing_seconds=3600)
     paid = await world.pay()
@@ -34,7 +36,7 @@ async def test_a_restart_resumes_where_it_was(open_world, tmp_path):
     assert (await again.intents.retrieve_async(debit.id)).status == "succeeded"
 
 
-async def test_an_undelivered_webhook_survives_a_restart(open_world, tmp_path):
+async def test_an_undelivered_webhook_survives_a_restart(open_world: OpenWorld, tmp_path: Path) -> None:
     path = tmp_path / "state.jsonl"
     world = await open_world(state_path=path)
     world.receiver.statuses = [503] * 10_000
@@ -49,7 +51,7 @@ async def test_an_undelivered_webhook_survives_a_restart(open_world, tmp_path):
     assert world.receiver.types() == ["payment_intent.created"]
 
 
-def test_a_torn_last_line_is_a_request_that_never_was(tmp_path):
+def test_a_torn_last_line_is_a_request_that_never_was(tmp_path: Path) -> None:
     path = tmp_path / "state.jsonl"
     store = Store(path)
     store.commit({("x", "1"): {"id": "1"}, ("x", "2"): {"id": "2"}})
@@ -63,7 +65,7 @@ def test_a_torn_last_line_is_a_request_that_never_was(tmp_path):
     assert path.read_text() == '[["x","2",{"id":"2"}]]\n'
 
 
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("hello\nworld\n")
     with pytest.raises(ValueError, match=r"notes\.txt line 1 is not a line of the simulator's journal"):
@@ -71,12 +73,12 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path):
     assert path.read_text() == "hello\nworld\n"
 
 
-async def test_it_survives_kill_as_its_own_process(tmp_path):
+async def test_it_survives_kill_as_its_own_process(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "stripe_simulator", "--port", str(port), "--state", str(tmp_path / "s.jsonl")]
-    auth = {"auth": ("sk_test_x", ""), "base_url": f"http://127.0.0.1:{port}", "trust_env": False}
-    sent = {"url": "/v1/customers", "data": {"name": "Ada"}, "headers": {"Idempotency-Key": "k"}}
+    auth: Any = {"auth": ("sk_test_x", ""), "base_url": f"http://127.0.0.1:{port}", "trust_env": False}
+    sent: Any = {"url": "/v1/customers", "data": {"name": "Ada"}, "headers": {"Idempotency-Key": "k"}}
     answers: list[Any] = []
     for end in (signal.SIGKILL, signal.SIGTERM):
         process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
@@ -93,7 +95,7 @@ async def test_it_survives_kill_as_its_own_process(tmp_path):
     assert answers[0]["id"].startswith("cus_")
 
 
-async def test_objects_have_the_fields_the_library_declares(world):
+async def test_objects_have_the_fields_the_library_declares(world: World) -> None:
     session = await world.sessions.create_async(
         {
             "mode": "payment",

@@ -1,9 +1,11 @@
 """Webhooks: signed, repeated until heard, and broken on purpose."""
 
 import time
+from typing import Any
 
 import pytest
 import stripe
+from stripe_world import World
 
 from stripe_simulator import StripeSimulator
 from stripe_simulator.webhooks import signature
@@ -14,38 +16,38 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 PAID = ["payment_intent.created", "charge.succeeded", "payment_intent.succeeded"]
 
 
-async def test_an_event_tells_whose_request_it_was(world):
+async def test_an_event_tells_whose_request_it_was(world: World) -> None:
     intent = await world.intents.create_async({"amount": 500, "currency": "usd"}, {"idempotency_key": "k"})
     await world.told()
-    event = world.receiver.events[0]
+    event: Any = world.receiver.events[0]
     assert (event.data.object.id, event.livemode, event.request.idempotency_key) == (intent.id, False, "k")
     assert event.request.id == intent.last_response.request_id
     stored = await world.stripe.v1.events.retrieve_async(event.id)
     assert (event.pending_webhooks, stored.pending_webhooks) == (1, 0)
 
 
-async def test_the_event_holds_the_object_as_it_was_then(world):
+async def test_the_event_holds_the_object_as_it_was_then(world: World) -> None:
     await world.pay()
     await world.told()
     statuses = [event.data.object.status for event in world.receiver.events]
     assert statuses == ["requires_confirmation", "succeeded", "succeeded"]
 
 
-async def test_a_receiver_that_fails_is_asked_again(world):
+async def test_a_receiver_that_fails_is_asked_again(world: World) -> None:
     world.receiver.statuses = [500, 302, 404]
     await world.intents.create_async({"amount": 500, "currency": "usd"})
     assert await world.told() == ["payment_intent.created"]
     assert world.receiver.attempts == 4
 
 
-async def test_a_duplicate_arrives_twice_with_one_id(world):
+async def test_a_duplicate_arrives_twice_with_one_id(world: World) -> None:
     world.simulator.faults.add("webhook_duplicate", match="charge.succeeded")
     await world.pay()
     assert (await world.told()).count("charge.succeeded") == 2
     assert len({event.id for event in world.receiver.events}) == 3
 
 
-async def test_reordered_events_change_places(world):
+async def test_reordered_events_change_places(world: World) -> None:
     world.simulator.faults.add("webhook_reorder", match="payment_intent.created")
     await world.pay()
     told = await world.told()
@@ -53,7 +55,7 @@ async def test_reordered_events_change_places(world):
     assert sorted(told) == sorted(PAID)
 
 
-async def test_a_dropped_event_is_still_in_the_list(world):
+async def test_a_dropped_event_is_still_in_the_list(world: World) -> None:
     world.simulator.faults.add("webhook_drop", match="payment_intent.succeeded")
     await world.pay()
     assert await world.told() == PAID[:2]
@@ -62,27 +64,27 @@ async def test_a_dropped_event_is_still_in_the_list(world):
     assert len((await world.stripe.v1.events.list_async({"type": "payment_intent.*"})).data) == 2
 
 
-async def test_a_delayed_event_comes_last(world):
+async def test_a_delayed_event_comes_last(world: World) -> None:
     world.simulator.faults.add("webhook_delay", seconds=0.2, match="payment_intent.created")
     await world.pay()
     assert await world.told() == [*PAID[1:], PAID[0]]
 
 
 @pytest.mark.parametrize("kind", ["webhook_tamper", "webhook_old_timestamp"])
-async def test_a_forged_event_is_refused_and_the_true_one_heard(world, kind):
+async def test_a_forged_event_is_refused_and_the_true_one_heard(world: World, kind: str) -> None:
     world.simulator.faults.add(kind)
     await world.intents.create_async({"amount": 500, "currency": "usd"})
     assert await world.told() == ["payment_intent.created"]
     assert len(world.receiver.refused) == 1
 
 
-async def test_an_event_may_overtake_its_answer(world):
+async def test_an_event_may_overtake_its_answer(world: World) -> None:
     world.simulator.faults.add("slow", seconds=0.3)
     intent = await world.intents.create_async({"amount": 500, "currency": "usd"})
     assert world.receiver.events[0].data.object.id == intent.id
 
 
-async def test_an_endpoint_hears_what_it_asked_for_with_its_own_secret(world):
+async def test_an_endpoint_hears_what_it_asked_for_with_its_own_secret(world: World) -> None:
     endpoints = world.stripe.v1.webhook_endpoints
     made = await endpoints.create_async({"url": "http://127.0.0.1:9/x", "enabled_events": ["charge.refunded"]})
     assert made.secret.startswith("whsec_")
@@ -94,12 +96,12 @@ async def test_an_endpoint_hears_what_it_asked_for_with_its_own_secret(world):
     assert len((await endpoints.list_async()).data) == 1
 
 
-def test_a_webhook_without_a_secret_is_refused():
+def test_a_webhook_without_a_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a secret"):
         StripeSimulator(webhook_url="http://127.0.0.1:1/", webhook_secret="")
 
 
-async def test_the_clients_own_check_accepts_the_signature(world):
+async def test_the_clients_own_check_accepts_the_signature(world: World) -> None:
     body = b'{"id": "evt_1", "object": "event", "type": "x"}'
     now = int(time.time())
     assert world.stripe.construct_event(body, signature(body, "whsec_1", now), "whsec_1").id == "evt_1"

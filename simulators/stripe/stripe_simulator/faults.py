@@ -34,8 +34,10 @@ class Fault:
         if self.kind not in REQUEST_FAULTS + WEBHOOK_FAULTS:
             known = ", ".join(REQUEST_FAULTS + WEBHOOK_FAULTS)
             raise ValueError(f"There is no fault {self.kind!r}; there are {known}.")
-        if self.count < 1 or self.seconds < 0:
-            raise ValueError("A fault's count is at least 1 and its seconds at least 0.")
+        if type(self.count) is not int or self.count < 1:
+            raise ValueError(f"A fault's count is a whole number from 1, not {self.count!r}.")
+        if type(self.seconds) not in (int, float) or not 0 <= self.seconds < 3_600:
+            raise ValueError(f"A fault's seconds are a number from 0 to an hour, not {self.seconds!r}.")
 
 
 class Faults:

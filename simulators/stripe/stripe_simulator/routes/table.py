@@ -61,7 +61,8 @@ def listing(
         wanted.reverse()
         return page(wanted, params, path, kind)
 
-    modeled = taking("limit", "starting_after", "ending_before", "created", *filters, *also)
+    dated = {"created"} & set(shape.__annotations__)
+    modeled = taking("limit", "starting_after", "ending_before", *dated, *filters, *also)
     return Route("GET", path, shape, modeled, handler)
 
 
