@@ -126,10 +126,17 @@ class StripeSimulator:
             await self._serving
         self._server = self._serving = None
 
-    def settle(self, *, now: float | None = None) -> int:
-        """Does what the clock has made due: bank debits end, open sessions expire. Returns how many it did."""
-        at = self._clock() if now is None else now
-        due = [timer for timer in self._store.rows("timer") if timer["due"] <= at]
+    def settle(self, *, debits_at_once: bool = False) -> int:
+        """Does what the clock has made due: bank debits end, open sessions expire. Returns how many it did.
+
+        With `debits_at_once` bank debits do not wait for the clock.
+        """
+        now = self._clock()
+        due = [
+            timer
+            for timer in self._store.rows("timer")
+            if timer["due"] <= now or (debits_at_once and timer["action"] == "settle_payment")
+        ]
         for timer in due:
             unit = self._new_unit()
             unit.delete("timer", timer["id"])
@@ -222,6 +229,4 @@ class StripeSimulator:
         return JSONResponse(self.describe())
 
     async def _settle_asked(self, _: Request) -> Response:
-        # Bank debits only wait for this; sessions keep their clock.
-        soon = self._clock() + self._processing_seconds
-        return JSONResponse({"settled": self.settle(now=soon)})
+        return JSONResponse({"settled": self.settle(debits_at_once=True)})
