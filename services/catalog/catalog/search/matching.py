@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import tantivy
 from tantivy import Occur, Query
@@ -45,6 +46,8 @@ class Matching:
         self._index = index
         self._schema = index.schema
         self._searcher = searcher
+        # One search asks several times, for counting and for ranking, and people type the same beginnings.
+        self._completions = lru_cache(4_096)(self._look_up_completions)
 
     def required(self, text: str, filters: Filters) -> Query:
         """Exactly the matching listings, without ranking."""
@@ -91,7 +94,7 @@ class Matching:
                 parts.append(self._term("text", term))
         return parts
 
-    def _completions(self, term: str) -> list[str]:
+    def _look_up_completions(self, term: str) -> list[str]:
         """The most frequent longer words; one plain letter begins too many to be worth it."""
         if len(term) < 2:
             return []
