@@ -88,10 +88,11 @@ class House:
                 sealing.write_bytes(os.urandom(32))
             settings.setdefault("sealing_key_file", str(sealing))
             settings.setdefault("operator_key_hash", hashlib.sha256(self.operator_secret.encode()).hexdigest())
-        else:
+        elif "identity_address" in config.model_fields:
             settings.setdefault("identity_address", self.services["identity"].grpc_address)
-        settings.setdefault("database_url", await self.database_url(package))
-        settings.setdefault("nats_url", self.nats.url())
+        if "database_url" in config.model_fields:
+            settings.setdefault("database_url", await self.database_url(package))
+            settings.setdefault("nats_url", self.nats.url())
         service: Service = await importlib.import_module(f"{package}.main").build(config(**settings))
         await service.start()
         await service.healthy.wait()

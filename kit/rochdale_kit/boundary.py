@@ -132,6 +132,9 @@ def as_refusal(error: Exception, where: str) -> Refusal:
         return error
     if isinstance(error, grpc.aio.AioRpcError):
         return refusal_of(error)
+    # PostgreSQL keeps no NUL in a text, and protobuf allows one: the caller's to mend, and no fault of ours.
+    if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "22021":
+        return Refusal("REQUEST_INVALID", "A text holds a character that cannot be stored.", Kind.INVALID)
     # A restarted server, an exhausted pool: nothing was committed, and the same request may come again.
     lost = isinstance(error, DBAPIError) and (
         error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
