@@ -129,7 +129,7 @@ class GovernanceServiceServicer:
 
     def ProposeSharingRule(self, request, context):
         """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-        answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+        answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -144,7 +144,8 @@ class GovernanceServiceServicer:
 
     def NarrowSharingRule(self, request, context):
         """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
-        RULE_NOT_IN_FORCE, RULE_CHANGED, RULE_WIDENED (naming each dimension that escapes), REQUEST_ID_REUSED.
+        RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
+        DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,13 +47,14 @@ class GovernanceServiceStub:
     """The members, for the cooperative's stewards. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
     ProposeSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.ProposeSharingRuleRequest, _governance_pb2.SharingRule]
     """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-    answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+    answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
     """
     ApproveSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.ApproveSharingRuleRequest, _governance_pb2.SharingRule]
     """Another steward approves. Approving again changes nothing. Refuses with NOT_FOUND, RULE_ENDED."""
     NarrowSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.NarrowSharingRuleRequest, _governance_pb2.SharingRule]
     """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
-    RULE_NOT_IN_FORCE, RULE_CHANGED, RULE_WIDENED (naming each dimension that escapes), REQUEST_ID_REUSED.
+    RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
+    DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
     """
     GetSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.GetSharingRuleRequest, _governance_pb2.SharingRule]
     """One rule, any revision. Anybody may call for rules that were in force. Refuses with NOT_FOUND."""
@@ -79,13 +80,14 @@ class GovernanceServiceAsyncStub(GovernanceServiceStub):
     """The members, for the cooperative's stewards. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
     ProposeSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.ProposeSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-    answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+    answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
     """
     ApproveSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.ApproveSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """Another steward approves. Approving again changes nothing. Refuses with NOT_FOUND, RULE_ENDED."""
     NarrowSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.NarrowSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
-    RULE_NOT_IN_FORCE, RULE_CHANGED, RULE_WIDENED (naming each dimension that escapes), REQUEST_ID_REUSED.
+    RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
+    DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
     """
     GetSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.GetSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """One rule, any revision. Anybody may call for rules that were in force. Refuses with NOT_FOUND."""
@@ -144,7 +146,7 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.SharingRule, _abc.Awaitable[_governance_pb2.SharingRule]]:
         """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-        answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+        answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -162,7 +164,8 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.SharingRule, _abc.Awaitable[_governance_pb2.SharingRule]]:
         """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
-        RULE_NOT_IN_FORCE, RULE_CHANGED, RULE_WIDENED (naming each dimension that escapes), REQUEST_ID_REUSED.
+        RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
+        DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
