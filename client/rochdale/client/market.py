@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -115,7 +116,11 @@ def read_addresses(path: Path | None = None) -> Addresses:
 def open_channel(address: str) -> grpc.Channel:
     """A channel to "host:port". Secrets travel in the clear only within one machine; anywhere else it is TLS."""
     host = address.rpartition(":")[0].strip("[]")
-    if host in ("localhost", "::1") or host.startswith("127."):
+    try:
+        within_machine = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        within_machine = False
+    if within_machine:
         return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options=_CHANNEL_OPTIONS)
 

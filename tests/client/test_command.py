@@ -1,0 +1,132 @@
+"""The command without a market: help, usage, sentences, and how little it imports to say them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from rochdale.client import cli
+
+
+def leaves(command: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [(path, command)]
+    return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+
+
+def every_command() -> list[tuple[tuple[str, ...], Any]]:
+    group = typer.main.get_command(cli.app)
+    context = typer.Context(group, info_name="rochdale")
+    return [leaf for noun in cli.NOUNS for leaf in leaves(group.resolve_command(context, [noun])[1], (noun,))]  # type: ignore[attr-defined]
+
+
+COMMANDS = every_command()
+CHANGES = """
+organization register, organization verify, key create, cooperative create, member add, rule propose, rule narrow,
+rule end, dataset add, offering publish, licensee register, licensee attest, quote, license request, license counter,
+license accept, license decline, license terminate, order pay, order confirm-transfer, token, profile
+"""
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_every_command_explains_itself(path: tuple[str, ...], command: Any, rochdale: Callable[..., Any]) -> None:
+    ran = rochdale(*path, "--help")
+    assert ran.code == 0
+    assert f"rochdale {' '.join(path)}" in " ".join(ran.out.split()), "an example"
+    for option in ("--json", "--market", "--key-file"):
+        assert option in ran.out
+    for param in command.params:
+        assert param.help or param.param_type_name == "argument", param.name
+
+
+def test_every_change_can_be_retried() -> None:
+    retried = {" ".join(path) for path, command in COMMANDS if any("--request-id" in p.opts for p in command.params)}
+    assert retried == {" ".join(name.split()) for name in CHANGES.split(",")}
+
+
+def test_help_imports_neither_grpc_nor_pandas_nor_arrow(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from rochdale.client.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as ended:\n    assert not ended.code\n"
+        "loaded = {name.split('.')[0] for name in sys.modules}\n"
+        "print('loaded:', sorted(loaded & {'grpc', 'google', 'pandas', 'pyarrow', 'httpx', 'rochdale_kit'}))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "loaded: []" in ran.stdout
+
+
+def test_no_market_is_a_sentence(rochdale: Callable[..., Any]) -> None:
+    for arguments in (["search"], ["status"], ["license", "list"], ["get", "lic_1"]):
+        ran = rochdale(*arguments)
+        assert (ran.code, ran.out) == (1, "")
+        assert "rochdale up" in ran.err
+        assert "MARKET_NOT_FOUND" in ran.err
+
+
+def test_usage_errors_end_with_two(rochdale: Callable[..., Any]) -> None:
+    for arguments in (
+        ["serch"],
+        ["search", "--category", "nobody"],
+        ["order", "pay", "ord_1", "--method", "cash"],
+        ["order", "confirm-transfer", "ord_1", "--amount", "-1 EUR", "--bank-reference", "x"],
+        ["token", "lic_1", "--ttl", "soon"],
+        ["member", "add"],
+        ["dataset", "add", "there-is-no-such-file", "--dataset", "x", "--yes"],
+        ["license", "request", "a/off_1", "--quote", "quo_1", "--price", "1 EUR"],
+    ):
+        ran = rochdale(*arguments)
+        assert ran.code == 2, arguments
+        assert "Traceback" not in ran.err
+    assert "Did you mean 'search'" in rochdale("serch").err
+
+
+def test_nobody_to_ask_is_said_before_anything_is_sent(rochdale: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    ran = rochdale("dataset", "add", str(tmp_path / "x.csv"), "--dataset", "x", "--json")
+    assert ran.code == 2
+    assert "--yes" in ran.err
+
+
+def test_a_missing_plugin_says_how_to_get_it(rochdale: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_plugins", dict)
+    ran = rochdale("up")
+    assert ran.code == 1
+    assert "pip install rochdale-local" in ran.err
+    assert "up" in rochdale("--help").out
+
+
+def test_a_plugin_adds_a_command(rochdale: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def hello(name: str) -> None:
+        typer.echo(f"hello {name}")
+
+    class Entry:
+        name = "hello"
+
+        def load(self) -> typer.Typer:
+            return app
+
+    monkeypatch.setattr(cli, "_plugins", lambda: {"hello": Entry()})
+    assert rochdale("hello", "rochdale").out == "hello rochdale\n"
+
+
+def test_a_fault_of_our_own_is_a_sentence_too(rochdale: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(cli, "_plugins", broken)
+    ran = rochdale("up")
+    assert ran.code == 1
+    assert "CLIENT_FAULT" in ran.err
+    assert "Traceback" not in ran.err
