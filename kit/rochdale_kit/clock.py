@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from ulid import ULID
@@ -20,6 +21,10 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{ULID()}"
 
 
+@overload
+def to_timestamp(moment: dt.datetime) -> Timestamp: ...
+@overload
+def to_timestamp(moment: dt.datetime | None) -> Timestamp | None: ...
 def to_timestamp(moment: dt.datetime | None) -> Timestamp | None:
     """A datetime with a zone as a protobuf timestamp; None stays None, which leaves a field absent."""
     if moment is None:

@@ -16,7 +16,8 @@ DEFAULT_PAGE_SIZE = 50
 T = TypeVar("T")
 
 
-def _invalid() -> Refusal:
+def invalid() -> Refusal:
+    """PAGE_TOKEN_INVALID, for a list that keeps its own kind of position in a token."""
     return Refusal("PAGE_TOKEN_INVALID", "The page token is not one this list gave out; start again without one.")
 
 
@@ -34,13 +35,13 @@ def decode(list_name: str, token: str, *types: type) -> list[object] | None:
     try:
         position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     except ValueError:
-        raise _invalid() from None
+        raise invalid() from None
     mark = hashlib.sha256(list_name.encode()).hexdigest()[:12]
     if not isinstance(position, list) or len(position) != len(types) + 1 or position[0] != mark:
-        raise _invalid()
+        raise invalid()
     # Exact types: true is an int to isinstance, and would reach the query as a number.
     if any(type(value) is not wanted for value, wanted in zip(position[1:], types, strict=True)):
-        raise _invalid()
+        raise invalid()
     return position[1:]
 
 
@@ -49,7 +50,7 @@ def time_of(value: object) -> dt.datetime:
     try:
         return dt.datetime.fromisoformat(str(value))
     except ValueError:
-        raise _invalid() from None
+        raise invalid() from None
 
 
 def size(requested: int) -> int:

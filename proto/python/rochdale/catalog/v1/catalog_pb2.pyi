@@ -811,7 +811,7 @@ class SearchHit(_message.Message):
     dataset_title: _builtins.str
     """Title of its dataset."""
     cooperative: _builtins.str
-    """Display name of its cooperative's id."""
+    """Display name of its cooperative."""
     modality: Global___Modality.ValueType
     """Its modality."""
     @_builtins.property

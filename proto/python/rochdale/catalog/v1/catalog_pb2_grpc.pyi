@@ -47,7 +47,8 @@ class CatalogServiceStub:
     """A dataset's published versions. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
     PublishOffering: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishOfferingRequest, _catalog_pb2.Offering]
     """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
+    currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
     OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
     REQUEST_ID_REUSED.
     """
@@ -81,7 +82,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """A dataset's published versions. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
     PublishOffering: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishOfferingRequest, _catalog_pb2.Offering]  # type: ignore[assignment]
     """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
+    currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
     OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
     REQUEST_ID_REUSED.
     """
@@ -148,7 +150,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Offering, _abc.Awaitable[_catalog_pb2.Offering]]:
         """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-        DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+        DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
+        currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
         OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
         REQUEST_ID_REUSED.
         """

@@ -1,0 +1,284 @@
+"""The catalog's tables and the only queries on them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from rochdale.catalog.v1 import catalog_pb2 as pb
+from rochdale.governance.v1 import governance_pb2 as governance
+from rochdale_kit.clock import to_timestamp
+from rochdale_kit.database import metadata
+
+cooperative_table = sa.Table(
+    "cooperative",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("display_name", sa.Text, nullable=False),
+)
+dataset_table = sa.Table(
+    "dataset",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("cooperative", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("modality", sa.SmallInteger, nullable=False),
+    sa.Column("languages", ARRAY(sa.Text), nullable=False),
+    sa.Column("citation", sa.Text, nullable=False),
+    sa.Column("latest_version", sa.Integer, nullable=False),
+    sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+)
+version_table = sa.Table(
+    "version",
+    metadata,
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+rule_table = sa.Table(
+    "sharing_rule",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("cooperative", sa.Text, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("in_force", sa.Boolean, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+offering_table = sa.Table(
+    "offering",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("cooperative", sa.Text, nullable=False),
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("open", sa.Boolean, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("change_xid", sa.BigInteger, nullable=False),
+)
+
+# The transaction that last changed an offering: what lets each replica's index read every change once and none too
+# early, although transactions commit in another order than they start.
+THIS_TRANSACTION = sa.text("pg_current_xact_id()::text::bigint")
+
+
+def dataset_of(row: sa.Row[tuple[object, ...]]) -> pb.Dataset:
+    return pb.Dataset(
+        name=row.name,
+        title=row.title,
+        description=row.description,
+        modality=row.modality,
+        languages=row.languages,
+        citation=row.citation,
+        latest_version=row.latest_version,
+        create_time=to_timestamp(row.create_time),
+    )
+
+
+async def save_cooperative(connection: AsyncConnection, id: str, display_name: str) -> None:
+    await connection.execute(
+        insert(cooperative_table)
+        .values(id=id, display_name=display_name)
+        .on_conflict_do_update(index_elements=["id"], set_={"display_name": display_name})
+    )
+
+
+async def cooperative_names(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
+    table = cooperative_table
+    rows = await connection.execute(sa.select(table).where(table.c.id.in_(set(ids))))
+    return {row.id: row.display_name for row in rows}
+
+
+async def insert_dataset(
+    connection: AsyncConnection, name: str, cooperative: str, request: pb.CreateDatasetRequest, at: dt.datetime
+) -> pb.Dataset | None:
+    """The new dataset, or None if the name is taken."""
+    statement = (
+        insert(dataset_table)
+        .values(
+            name=name,
+            cooperative=cooperative,
+            title=request.title,
+            description=request.description,
+            modality=request.modality,
+            languages=list(request.languages),
+            citation=request.citation,
+            latest_version=0,
+            create_time=at,
+        )
+        .on_conflict_do_nothing()
+        .returning(dataset_table)
+    )
+    row = (await connection.execute(statement)).first()
+    return dataset_of(row) if row is not None else None
+
+
+async def dataset(connection: AsyncConnection, name: str, lock: bool = False) -> pb.Dataset | None:
+    statement = sa.select(dataset_table).where(dataset_table.c.name == name)
+    row = (await connection.execute(statement.with_for_update() if lock else statement)).first()
+    return dataset_of(row) if row is not None else None
+
+
+async def datasets(connection: AsyncConnection, cooperative: str, after: str, limit: int) -> list[pb.Dataset]:
+    """By name."""
+    table = dataset_table
+    statement = (
+        sa.select(table)
+        .where(table.c.cooperative == cooperative, table.c.name > after)
+        .order_by(table.c.name)
+        .limit(limit)
+    )
+    return [dataset_of(row) for row in await connection.execute(statement)]
+
+
+async def datasets_named(connection: AsyncConnection, names: Iterable[str]) -> dict[str, pb.Dataset]:
+    rows = await connection.execute(sa.select(dataset_table).where(dataset_table.c.name.in_(set(names))))
+    return {row.name: dataset_of(row) for row in rows}
+
+
+async def insert_version(connection: AsyncConnection, dataset: str, version: pb.Version) -> None:
+    await connection.execute(
+        version_table.insert().values(dataset=dataset, number=version.number, body=version.SerializeToString())
+    )
+    await connection.execute(
+        dataset_table.update().where(dataset_table.c.name == dataset).values(latest_version=version.number)
+    )
+
+
+async def version(connection: AsyncConnection, dataset: str, number: int) -> pb.Version | None:
+    table = version_table
+    statement = sa.select(table.c.body).where(table.c.dataset == dataset, table.c.number == number)
+    body = (await connection.execute(statement)).scalar()
+    return pb.Version.FromString(body) if body is not None else None
+
+
+async def versions(connection: AsyncConnection, dataset: str, before: int | None, limit: int) -> list[pb.Version]:
+    """Newest first."""
+    table = version_table
+    statement = sa.select(table.c.body).where(table.c.dataset == dataset).order_by(table.c.number.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(table.c.number < before)
+    return [pb.Version.FromString(body) for body in await connection.scalars(statement)]
+
+
+async def versions_of(connection: AsyncConnection, datasets: Iterable[str]) -> Mapping[str, Mapping[int, pb.Version]]:
+    """Every published version of some datasets: dataset -> number -> version."""
+    table = version_table
+    found: dict[str, dict[int, pb.Version]] = {}
+    for row in await connection.execute(sa.select(table).where(table.c.dataset.in_(set(datasets)))):
+        found.setdefault(row.dataset, {})[row.number] = pb.Version.FromString(row.body)
+    return found
+
+
+async def save_rule(connection: AsyncConnection, rule: governance.SharingRule) -> None:
+    """Keeps a rule as it is now, unless a later revision is known already: events may arrive in any order."""
+    in_force = rule.state == governance.RULE_STATE_IN_FORCE
+    values = {
+        "name": rule.name,
+        "cooperative": rule.name.split("/")[1],
+        "revision": rule.revision,
+        "in_force": in_force,
+        "body": rule.SerializeToString(),
+    }
+    table = rule_table
+    newer = sa.or_(
+        table.c.revision < rule.revision, sa.and_(table.c.revision == rule.revision, sa.literal(not in_force))
+    )
+    await connection.execute(
+        insert(table).values(**values).on_conflict_do_update(index_elements=["name"], set_=values, where=newer)
+    )
+
+
+async def rules_in_force(
+    connection: AsyncConnection, cooperative: str, lock: bool = False
+) -> dict[str, governance.SharingRule]:
+    """A cooperative's rules in force, by name. Locked, none of them changes until the transaction ends."""
+    table = rule_table
+    statement = sa.select(table.c.name, table.c.body).where(table.c.cooperative == cooperative, table.c.in_force)
+    rows = await connection.execute(statement.with_for_update(read=True) if lock else statement)
+    return {row.name: governance.SharingRule.FromString(row.body) for row in rows}
+
+
+async def save_offering(connection: AsyncConnection, id: str, cooperative: str, offering: pb.Offering) -> None:
+    values = {
+        "id": id,
+        "cooperative": cooperative,
+        "dataset": offering.scope.datasets[0].dataset,
+        "open": offering.state == pb.OFFERING_STATE_OPEN,
+        "body": offering.SerializeToString(),
+        "change_xid": THIS_TRANSACTION,
+    }
+    await connection.execute(
+        insert(offering_table).values(**values).on_conflict_do_update(index_elements=["id"], set_=values)
+    )
+
+
+async def offering(connection: AsyncConnection, cooperative: str, id: str, lock: bool = False) -> pb.Offering | None:
+    table = offering_table
+    statement = sa.select(table.c.body).where(table.c.id == id, table.c.cooperative == cooperative)
+    body = (await connection.execute(statement.with_for_update() if lock else statement)).scalar()
+    return pb.Offering.FromString(body) if body is not None else None
+
+
+async def open_offerings(connection: AsyncConnection, cooperative: str) -> list[tuple[str, pb.Offering]]:
+    """A cooperative's open offerings with their ids, locked."""
+    table = offering_table
+    statement = (
+        sa.select(table.c.id, table.c.body).where(table.c.cooperative == cooperative, table.c.open).with_for_update()
+    )
+    return [(row.id, pb.Offering.FromString(row.body)) for row in await connection.execute(statement)]
+
+
+async def offerings(connection: AsyncConnection, cooperative: str, before: str | None, limit: int) -> list[pb.Offering]:
+    """Newest first, open and closed."""
+    table = offering_table
+    statement = (
+        sa.select(table.c.body).where(table.c.cooperative == cooperative).order_by(table.c.id.desc()).limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(table.c.id < before)
+    return [pb.Offering.FromString(body) for body in await connection.scalars(statement)]
+
+
+async def offerings_by_id(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, pb.Offering]:
+    table = offering_table
+    rows = await connection.execute(sa.select(table.c.id, table.c.body).where(table.c.id.in_(ids), table.c.open))
+    return {row.id: pb.Offering.FromString(row.body) for row in rows}
+
+
+async def changes_up_to(connection: AsyncConnection) -> int:
+    """The first transaction that may still be under way: everything before it has committed or never will."""
+    value = (await connection.execute(sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"))).scalar()
+    assert isinstance(value, int)
+    return value
+
+
+async def changed_offerings(
+    connection: AsyncConnection, first: int, end: int, chunk: int
+) -> AsyncIterator[Sequence[sa.Row[Any]]]:
+    """Offerings last changed by a transaction in [first, end), with dataset and cooperative, in chunks."""
+    offering, dataset, cooperative = offering_table, dataset_table, cooperative_table
+    statement = (
+        sa.select(
+            offering.c.id,
+            offering.c.open,
+            offering.c.body,
+            offering.c.cooperative,
+            dataset.c.title,
+            dataset.c.description,
+            dataset.c.modality,
+            dataset.c.languages,
+            cooperative.c.display_name,
+        )
+        .join(dataset, dataset.c.name == offering.c.dataset)
+        .outerjoin(cooperative, cooperative.c.id == offering.c.cooperative)
+        .where(offering.c.change_xid >= first, offering.c.change_xid < end)
+        .order_by(offering.c.change_xid)
+    )
+    result = await connection.stream(statement)
+    async for rows in result.partitions(chunk):
+        yield rows
