@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-from bad_gateway import BadGateway, serve  # beside this file, which importlib mode does not look at
+from bad_gateway import BadGateway, serve
 
 from rochdale.client import gateway_http, upload
 from rochdale.client.cli import main

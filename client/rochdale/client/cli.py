@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -55,6 +56,7 @@ NOUNS: dict[str, Noun] = {
 _PLUGINS = {"up": ("rochdale-local", "Run a whole market on this machine.")}
 
 
+@cache
 def _plugins() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group="rochdale.commands") if entry.name not in NOUNS}
 

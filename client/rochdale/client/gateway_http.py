@@ -12,6 +12,7 @@ import httpx
 from rochdale.client.refusals import MarketError, from_http
 from rochdale.client.renewal import Renewable
 from rochdale.client.tokens import AccessToken
+from rochdale.client.transport import fit_for_secrets
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class Door:
     def __init__(self, client: httpx.Client, tokens: Renewable[AccessToken]) -> None:
         self._client, self._tokens = client, tokens
         self.closing = threading.Event()
-        self._base = tokens.current().gateway_url.rstrip("/") + "/"
+        self._base = fit_for_secrets(tokens.current().gateway_url).rstrip("/") + "/"
 
     def url(self, reference: str) -> str:
         """The absolute URL of a reference. The token goes to its own gateway only: refuses with FILE_URL_FOREIGN."""
@@ -48,6 +49,8 @@ class Door:
         Raises TryAgainError if the connection broke or the gateway is busy, also from inside `read`; MarketError if it
         refused.
         """
+        if self.closing.is_set():
+            raise _stopped()
         token = self._tokens.current()
         try:
             for last in (False, True):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rochdale.client.profile import table_url, write_profile
 from rochdale.client.refusals import MarketError, from_http
 from rochdale.client.tokens import license_tokens
+from rochdale.client.transport import fit_for_secrets
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +55,7 @@ def load(
         )
     with tempfile.TemporaryDirectory(prefix="rochdale-") as directory:
         profile = Path(directory) / "license.share"
-        write_profile(profile, token.gateway_url, token.token, token.expires_at)
+        write_profile(profile, fit_for_secrets(token.gateway_url), token.token, token.expires_at)
         try:
             frame: Any = delta_sharing.load_as_pandas(table_url(profile, token.datasets[0]), limit=limit)
         except requests.HTTPError as error:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,6 +22,7 @@ from rochdale.catalog.v1 import catalog_pb2_grpc
 from rochdale.client.keys import read_key_file
 from rochdale.client.refusals import MarketError, from_grpc
 from rochdale.client.renewal import Renewable
+from rochdale.client.transport import within_machine
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
 from rochdale.governance.v1 import governance_pb2_grpc
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
@@ -116,11 +116,7 @@ def read_addresses(path: Path | None = None) -> Addresses:
 def open_channel(address: str) -> grpc.Channel:
     """A channel to "host:port". Secrets travel in the clear only within one machine; anywhere else it is TLS."""
     host = address.rpartition(":")[0].strip("[]")
-    try:
-        within_machine = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        within_machine = False
-    if within_machine:
+    if within_machine(host):
         return grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(), options=_CHANNEL_OPTIONS)
 

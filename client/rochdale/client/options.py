@@ -13,7 +13,7 @@ import typer
 from ulid import ULID
 
 from rochdale.client.market import Market
-from rochdale.client.output import note, settings
+from rochdale.client.output import as_dict, document, note, settings
 
 T = TypeVar("T")
 
@@ -69,9 +69,19 @@ def open_market(context: typer.Context) -> Market:
     return market
 
 
-def collect(market: Market, method: Any, request: Any, field: str, limit: int, page: int = 1000) -> list[Any]:
+class Found(list[Any]):
+    """Things of a paged list, and whether there are more of them."""
+
+    more = False
+
+    def document(self, field: str) -> None:
+        """Prints them with --json, under the list's name in the contract."""
+        document({field: [as_dict(each) for each in self], "more": self.more})
+
+
+def collect(market: Market, method: Any, request: Any, field: str, limit: int, page: int = 1000) -> Found:
     """Up to `limit` things (0 for all) of a paged list. Says on standard error when there are more."""
-    found: list[Any] = []
+    found = Found()
     while True:
         request.page_size = min(page, limit - len(found)) if limit else page
         answer = market.call(method, request)
@@ -80,6 +90,7 @@ def collect(market: Market, method: Any, request: Any, field: str, limit: int, p
         if not request.page_token:
             return found
         if limit and len(found) >= limit:
+            found.more = True
             note(f"There are more; --limit {limit * 4} shows more, --limit 0 all.")
             return found
 

@@ -46,7 +46,9 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A sentence for people on standard error: progress, warnings, what to do next."""
+    """A sentence for people on standard error: warnings, what to do next; nothing with --json."""
+    if settings.machine:
+        return
     Console(stderr=True, highlight=False).print(escape(text), style="dim", soft_wrap=True)
 
 

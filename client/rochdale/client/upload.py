@@ -11,6 +11,7 @@ import httpx
 
 from rochdale.client.refusals import MarketError, from_http
 from rochdale.client.renewal import Renewable
+from rochdale.client.transport import fit_for_secrets
 
 if TYPE_CHECKING:
     from rochdale.client.market import Session
@@ -28,6 +29,7 @@ def upload(url: str, path: Path, sessions: Renewable[Session], *, progress: Prog
 
     Raises MarketError with the gateway's reason, or GATEWAY_UNREACHABLE after six failures without a byte between them.
     """
+    fit_for_secrets(url)
     size_bytes = path.stat().st_size
     failures, best = 0, -1
     with httpx.Client(timeout=_TIMEOUT) as client:
@@ -114,6 +116,8 @@ def _send(client: httpx.Client, sessions: Renewable[Session], build: Callable[[]
         raise _TryAgainError(refusal) from None
     if response.is_success:
         return response
-    if response.status_code == 429 or response.status_code >= 500:
+    # A conflict means that the gateway is elsewhere in the file than we thought, such as while a broken request of ours
+    # still drains; asking again where it is settles that.
+    if response.status_code in (409, 429) or response.status_code >= 500:
         raise _TryAgainError(from_http(response))
     raise from_http(response)

@@ -70,7 +70,7 @@ def list_(context: typer.Context, limit: Limit = 50) -> None:
     market = open_market(context)
     request = governance_pb2.ListCooperativesRequest()
     found = collect(market, market.governance.ListCooperatives, request, "cooperatives", limit)
-    document({"cooperatives": [as_dict(cooperative) for cooperative in found]})
+    found.document("cooperatives")
     rows = [[short(each.name), each.display_name, str(each.member_count), when(each, "create_time")] for each in found]
     table(["cooperative", "name", "members", "joined"], rows)
 

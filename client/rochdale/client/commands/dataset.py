@@ -33,7 +33,7 @@ def list_(
     market = open_market(context)
     request = catalog_pb2.ListDatasetsRequest(parent=in_collection("cooperatives", cooperative or market.organization))
     found = collect(market, market.catalog.ListDatasets, request, "datasets", limit)
-    document({"datasets": [as_dict(dataset) for dataset in found]})
+    found.document("datasets")
     rows = [
         [
             short(each.name),

@@ -80,7 +80,9 @@ def add(
     if not (yes or withhold_sample) and (settings.machine or not sys.stdin.isatty()):
         raise typer.BadParameter("Nobody can be asked here; add --yes or --withhold-sample.")
     market = open_market(context)
-    request_id = request_id_or_new(request_id)
+    if request_id is None:
+        request_id = request_id_or_new(None)
+        note(f"Should this be interrupted: run it again with --request-id {request_id} and it goes on.")
     name = in_cooperative("datasets", dataset, lambda: market.organization)
     created = catalog_pb2.CreateDatasetRequest(
         request_id=same_request(request_id, "dataset"),

@@ -77,7 +77,7 @@ def list_(context: typer.Context, organization: OfOrganization = None, limit: Li
     parent = in_collection("organizations", organization or market.organization)
     request = identity_pb2.ListApiKeysRequest(parent=parent)
     found = collect(market, market.identity.ListApiKeys, request, "api_keys", limit)
-    document({"api_keys": [as_dict(key) for key in found]})
+    found.document("api_keys")
     table(["key", "label", "roles", "created", "expires", "revoked"], [list(_fields(key).values()) for key in found])
 
 

@@ -212,7 +212,7 @@ def negotiations(
         return
     asked = licensing_pb2.ListNegotiationsRequest(state=state)
     found = collect(market, market.licensing.ListNegotiations, asked, "negotiations", limit)
-    document({"negotiations": [as_dict(each) for each in found]})
+    found.document("negotiations")
     rows = [
         [
             short(each.name),
@@ -243,7 +243,7 @@ def list_(
     market = open_market(context)
     asked = licensing_pb2.ListLicensesRequest(state=state)
     found = collect(market, market.licensing.ListLicenses, asked, "licenses", limit)
-    document({"licenses": [as_dict(each) for each in found]})
+    found.document("licenses")
     rows = [
         [
             short(each.name),

@@ -90,7 +90,7 @@ def list_(
     market = open_market(context)
     request = licensing_pb2.ListLicenseesRequest(unattested_only=unattested)
     found = collect(market, market.licensing.ListLicensees, request, "licensees", limit)
-    document({"licensees": [as_dict(licensee) for licensee in found]})
+    found.document("licensees")
     rows = [list(_fields(licensee).values()) for licensee in found]
     table(["licensee", "category", "claims", "evidence", "territory", "registered", "attested"], rows)
 

@@ -9,7 +9,7 @@ import typer
 
 from rochdale.client.names import in_collection, same_request
 from rochdale.client.options import Limit, RequestId, collect, open_market, request_id_or_new
-from rochdale.client.output import as_dict, document, progress_bar, say, table
+from rochdale.client.output import document, progress_bar, say, table
 from rochdale.client.refusals import MarketError
 from rochdale.client.terms import when
 from rochdale.governance.v1 import governance_pb2
@@ -87,5 +87,5 @@ def list_(context: typer.Context, cooperative: OfCooperative = None, limit: Limi
         parent=in_collection("cooperatives", cooperative or market.organization)
     )
     found = collect(market, market.governance.ListMembers, request, "members", limit)
-    document({"members": [as_dict(member) for member in found]})
+    found.document("members")
     table(["reference", "joined", "member"], [[each.reference, when(each, "join_time"), each.name] for each in found])

@@ -160,7 +160,7 @@ def list_(
     market = open_market(context)
     request = catalog_pb2.ListOfferingsRequest(parent=in_collection("cooperatives", cooperative or market.organization))
     found = collect(market, market.catalog.ListOfferings, request, "offerings", limit)
-    document({"offerings": [as_dict(offering) for offering in found]})
+    found.document("offerings")
     rows = [
         [
             short(each.name),

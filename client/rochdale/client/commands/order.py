@@ -82,7 +82,7 @@ def list_(
     market = open_market(context)
     request = billing_pb2.ListOrdersRequest(state=state)
     found = collect(market, market.billing.ListOrders, request, "orders", limit)
-    document({"orders": [as_dict(each) for each in found]})
+    found.document("orders")
     rows = [
         [
             short(each.name),

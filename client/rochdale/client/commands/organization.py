@@ -102,7 +102,7 @@ def list_(
     market = open_market(context)
     request = identity_pb2.ListOrganizationsRequest(unverified_only=unverified)
     found = collect(market, market.identity.ListOrganizations, request, "organizations", limit)
-    document({"organizations": [as_dict(organization) for organization in found]})
+    found.document("organizations")
     rows = [list(_fields(organization).values()) for organization in found]
     table(["organization", "kind", "name", "contact", "verified", "registered"], rows)
 

@@ -207,7 +207,7 @@ def list_(
     parent = in_collection("cooperatives", cooperative or market.organization)
     request = governance_pb2.ListSharingRulesRequest(parent=parent)
     found = collect(market, market.governance.ListSharingRules, request, "sharing_rules", limit)
-    document({"sharing_rules": [as_dict(rule) for rule in found]})
+    found.document("sharing_rules")
     rows = [
         [
             short(rule.name),
