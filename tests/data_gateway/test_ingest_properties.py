@@ -34,7 +34,7 @@ from data_gateway.ingest import (
 )
 from data_gateway.ingest.csv_records import find_records
 from data_gateway.ingest.engine import ingest
-from data_gateway.ingest.stats import ColumnObserver, K
+from data_gateway.ingest.stats import ColumnObserver, K, _cells
 
 KEY = bytes(32)
 NASTY = st.text(
@@ -279,16 +279,19 @@ def test_no_number_shows_fewer_than_ten_members(data: st.DataObject, count: int,
         assert published.null_fraction in (None, 1.0)
         assert (published.low, published.high, published.distinct_at_least) == (None, None, None)
 
-    # A value that fewer than ten members have moves no range: taking all such values away changes nothing.
-    holders: dict[str, set[int]] = defaultdict(set)
+    # A value in a cell that fewer than ten members share moves no range: taking all such away changes nothing.
+    holders: dict[int, set[int]] = defaultdict(set)
     for value, member in zip(values, members, strict=True):
         if value is not None:
-            holders[f"{value:.0e}"[-4:]].add(member)
-    rare = [v is not None and len(holders[f"{v:.0e}"[-4:]]) < K for v in values]
-    without = [None if gone else v for v, gone in zip(values, rare, strict=True)]
+            holders[cell(value)].add(member)
+    without = [v if v is not None and len(holders[cell(v)]) >= K else None for v in values]
     again = observe(without, members, pa.float64(), "double", 1_000)
     if again.null_fraction != 1.0 and again.null_fraction is not None:
         assert (again.low, again.high) == (published.low, published.high)
+
+
+def cell(value: float) -> int:
+    return int(_cells(np.array([value]))[0])
 
 
 def in_cell(value: float, label: float) -> bool:

@@ -17,6 +17,7 @@ from data_gateway.ingest.rows import Reject, Rows, null_member, require_member_c
 from data_gateway.ingest.text_types import TIMESTAMP
 
 _PIECE_BYTES = 16 << 20
+_DICTIONARY_BYTES = 8 << 20
 _Column = tuple[str, pa.DataType, tuple[str, ...]]
 
 
@@ -28,18 +29,22 @@ class ParquetSource:
     def __init__(self, job: IngestJob) -> None:
         self._job = job
         self._size = job.source.stat().st_size
-        schema = self._open([]).schema_arrow
+        file = self._open([])
+        schema = file.schema_arrow
         self.names = list(schema.names)
         check_names(self.names, job.limits.columns)
         require_member_column(job, self.names)
-        self._texts = [field.name for field in schema if _is_text(field.type)]
+        large = _large_columns(file.metadata)
+        self._texts = [field.name for field in schema if _is_text(field.type) and field.name not in large]
         self._columns = [_target(field) for field in schema]
 
     def rows(self, final: bool) -> Iterator[Rows]:
         """Each batch's data is a record batch in the file's types, text as dictionaries.
 
         A dictionary of one long text repeated a million times is the cheapest bomb. Left as a dictionary it costs
-        what it costs on disk, so that its decoded size can be counted before anything is decoded.
+        what it costs on disk, so that its decoded size can be counted before anything is decoded. Columns that say
+        they are large are decoded at once, since a dictionary of mostly different texts would cost more; if that
+        was a lie, the kernel's limit ends it.
         """
         file = self._open(self._texts)
         row, decoded = 1, 0
@@ -138,6 +143,16 @@ def check_decoded(job: IngestJob, source_bytes: int, decoded_bytes: int) -> None
             source_bytes=source_bytes,
             limit_bytes=cap,
         )
+
+
+def _large_columns(metadata: pq.FileMetaData) -> set[str]:
+    """The columns of which one of the first row groups holds more than 8 MiB, as far as the footer says."""
+    large = set()
+    for number in range(min(16, metadata.num_row_groups)):
+        group = metadata.row_group(number)
+        chunks = (group.column(position) for position in range(group.num_columns))
+        large |= {chunk.path_in_schema for chunk in chunks if chunk.total_uncompressed_size > _DICTIONARY_BYTES}
+    return large
 
 
 def _unreadable() -> IngestRefused:
