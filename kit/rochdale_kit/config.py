@@ -9,18 +9,23 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class ServiceConfig(BaseSettings):
-    """What every service needs. A subclass sets env_prefix; settings come from the environment."""
+class ProcessConfig(BaseSettings):
+    """What every process needs, also one without a database. A subclass sets env_prefix; see ServiceConfig."""
 
     model_config = SettingsConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    otlp_endpoint: str = Field("", description="gRPC address of an OpenTelemetry collector; empty sends no traces.")
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces started here that are recorded.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+class ServiceConfig(ProcessConfig):
+    """What every service needs. A subclass sets env_prefix; settings come from the environment."""
 
     database_url: str = Field(description="postgresql+asyncpg://user:password@host:port/database")
     nats_url: str = Field(description="nats://user:password@host:port")
     grpc_address: str = Field("127.0.0.1:0", description="Where to listen for gRPC, host:port; port 0 picks one.")
     identity_address: str = Field("", description="gRPC address of identity, host:port.")
-    otlp_endpoint: str = Field("", description="gRPC address of an OpenTelemetry collector; empty sends no traces.")
-    trace_ratio: float = Field(1.0, ge=0, le=1, description="Share of traces started here that are recorded.")
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     reflection: bool = Field(False, description="Answer gRPC reflection; off in production.")
 
     @field_validator("database_url")

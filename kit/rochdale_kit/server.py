@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 
 from rochdale_kit import config as settings
 from rochdale_kit.boundary import SERVER_OPTIONS, Boundary
-from rochdale_kit.config import ServiceConfig
+from rochdale_kit.config import ProcessConfig, ServiceConfig
 from rochdale_kit.database import migrate
 from rochdale_kit.refusals import unavailable
 from rochdale_kit.telemetry import Telemetry, configure_logging
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 1.0
 
-C = TypeVar("C", bound=ServiceConfig)
+C = TypeVar("C", bound=ProcessConfig)
 
 
 async def connect_nats(url: str, service: str) -> NatsClient:
@@ -255,6 +255,7 @@ def run(config_type: type[C], build: Callable[[C], Awaitable[Service]], migratio
     configure_logging(None, config.log_level)
     if arguments == ["migrate"]:
         if migrations is not None:
+            assert isinstance(config, ServiceConfig), "only a service with a database has migrations"
             asyncio.run(migrate(config.database_url, migrations))
         return
     uvloop.run(_serve(config, build))
