@@ -1,0 +1,1 @@
+"""Licensing: licensees, quotes, negotiations, and the licenses that come of them."""

@@ -1,0 +1,54 @@
+"""Builds licensing: every part, in order, by name. A part not built here does not exist."""
+
+import datetime as dt
+from pathlib import Path
+
+from licensing import events
+from licensing.config import Config
+from licensing.expiry import Expiry
+from licensing.service import ACCESS, DESCRIPTOR, LicensingService, Lives
+from rochdale.licensing.v1 import licensing_pb2_grpc
+from rochdale_kit.boundary import Boundary
+from rochdale_kit.database import Database
+from rochdale_kit.identity import KeySource, Sessions
+from rochdale_kit.inbox import Consumer
+from rochdale_kit.outbox import Publisher
+from rochdale_kit.server import Service, connect_nats
+from rochdale_kit.telemetry import Telemetry
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def build(config: Config) -> Service:
+    """A service ready to start."""
+    telemetry = Telemetry("licensing", config.otlp_endpoint, config.trace_ratio)
+    database = Database(config.database_url)
+    nats = await connect_nats(config.nats_url, "licensing")
+    keys = KeySource(config.identity_address)
+    lives = Lives(
+        negotiation=dt.timedelta(seconds=config.negotiation_ttl_seconds),
+        payment=dt.timedelta(seconds=config.payment_ttl_seconds),
+    )
+
+    licensing = LicensingService(database, lives)
+    service = Service("licensing", telemetry)
+    service.serve_grpc(
+        config.grpc_address,
+        DESCRIPTOR,
+        Boundary(DESCRIPTOR, ACCESS, Sessions(keys), telemetry),
+        lambda server: licensing_pb2_grpc.add_LicensingServiceServicer_to_server(licensing, server),
+        config.reflection,
+    )
+    service.loop("identity keys", keys.run)
+    heard = {"governance": events.of_governance(), "catalog": events.of_catalog(), "billing": events.of_billing()}
+    for publisher, subscriptions in heard.items():
+        consumer = Consumer("licensing", publisher, subscriptions, database, nats, telemetry)
+        service.loop(f"hear {publisher}", consumer.run)
+    service.loop("outbox", Publisher("licensing", database, nats, telemetry).run)
+    service.loop("expiry", Expiry(database).run)
+    service.check("database", database.check)
+    service.check_nats(nats)
+    service.check("identity keys", keys.check)
+    service.close(database.close)
+    service.close(nats.close)
+    return service

@@ -1,0 +1,66 @@
+"""What all of licensing's RPCs share: who may call which, what they are built with, and how far a caller sees."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from rochdale.identity.v1 import identity_pb2
+from rochdale.licensing.v1 import licensing_pb2 as pb
+from rochdale.licensing.v1 import licensing_pb2_grpc
+from rochdale_kit.database import Database
+from rochdale_kit.identity import caller, roles
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["LicensingService"]
+
+_BUYER, _STEWARD, _OPERATOR = identity_pb2.ROLE_BUYER, identity_pb2.ROLE_STEWARD, identity_pb2.ROLE_OPERATOR
+_EITHER_SIDE = roles(_BUYER, _STEWARD)
+_EITHER_SIDE_MAY_LOOK = roles(_BUYER, _STEWARD, _OPERATOR, verified=False)
+
+ACCESS = {
+    "RegisterLicensee": roles(_BUYER),
+    "GetLicensee": _EITHER_SIDE_MAY_LOOK,
+    "ListLicensees": roles(_OPERATOR),
+    "AttestCategory": roles(_OPERATOR),
+    "RequestQuote": roles(_BUYER),
+    "RequestLicense": roles(_BUYER),
+    "Counter": _EITHER_SIDE,
+    "AcceptNegotiation": _EITHER_SIDE,
+    "TerminateNegotiation": _EITHER_SIDE,
+    "GetNegotiation": _EITHER_SIDE_MAY_LOOK,
+    "ListNegotiations": _EITHER_SIDE_MAY_LOOK,
+    "GetLicense": _EITHER_SIDE_MAY_LOOK,
+    "ListLicenses": _EITHER_SIDE_MAY_LOOK,
+    "TerminateLicense": roles(_BUYER, _STEWARD, _OPERATOR),
+}
+
+Context = Any  # grpc.aio.ServicerContext, which no RPC of ours looks at
+
+
+@dataclass(frozen=True)
+class Lives:
+    """How long things wait for somebody: an answer in a negotiation, the payment of an agreed license."""
+
+    negotiation: dt.timedelta
+    payment: dt.timedelta
+
+
+class Calls(licensing_pb2_grpc.LicensingServiceServicer):
+    """What the calls of every noun are built with."""
+
+    def __init__(self, database: Database, lives: Lives) -> None:
+        self._database = database
+        self._lives = lives
+
+
+def sight() -> str | None:
+    """The organization whose things the caller may see; None for an operator, who sees all."""
+    return None if caller().is_operator else caller().organization
+
+
+def party() -> pb.Party.ValueType:
+    """The side a caller is on. An organization is a buyer, a cooperative or the market's operator, never two of them."""
+    if caller().is_operator:
+        return pb.PARTY_MARKET
+    return pb.PARTY_COOPERATIVE if _STEWARD in caller().roles else pb.PARTY_BUYER

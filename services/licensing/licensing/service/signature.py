@@ -1,0 +1,53 @@
+"""The moment two sides have agreed: what is counted, signed, kept and told, the same from wherever it was reached."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from licensing import domain, store
+from licensing.domain.deals import Deal
+from rochdale.governance.v1 import governance_pb2
+from rochdale.licensing.v1 import events_pb2
+from rochdale.licensing.v1 import licensing_pb2 as pb
+from rochdale_kit.clock import new_id
+from rochdale_kit.outbox import announce
+
+
+async def hold_rules(connection: AsyncConnection, offering: str) -> None:
+    """Taken before the time is asked: a narrowing comes wholly before this signature or wholly after it."""
+    await store.rules.hold(connection, offering.split("/")[1])
+
+
+async def allowing_rule(connection: AsyncConnection, deal: Deal, at: dt.datetime) -> governance_pb2.SharingRule:
+    """The rule revision in force that allows a deal. Refuses with RULE_NOT_IN_FORCE and REQUEST_OUTSIDE_RULE."""
+    cooperative = deal.offering.name.split("/")[1]
+    book = await store.rules.book(connection, cooperative, deal.tier.sharing_rule, at)
+    return book.require_allowed(deal.scope)
+
+
+async def sign(
+    connection: AsyncConnection,
+    negotiation: pb.Negotiation,
+    party: pb.Party.ValueType,
+    deal: Deal,
+    rule: governance_pb2.SharingRule,
+    at: dt.datetime,
+    pay_by: dt.datetime,
+) -> pb.Negotiation:
+    """The license, and the negotiation that led to it as AGREED. The caller has locked the offering and the rules.
+
+    Refuses with LICENSES_EXHAUSTED.
+    """
+    if rule.scope.max_licenses:
+        await store.rules.hold_alone(connection, rule)
+    of_offering, of_rule = await store.licenses.live(connection, deal.offering.name, rule.name)
+    domain.licenses.require_vacancy(deal, rule, of_offering, of_rule)
+    name = f"licenses/{new_id('lic')}"
+    license = domain.licenses.agreed(name, negotiation.name, negotiation.licensee, deal, rule, at)
+    signed = domain.negotiations.agreed(negotiation, party, name, at, pay_by)
+    await store.negotiations.save(connection, signed, negotiation)
+    await store.licenses.insert(connection, license, pay_by)
+    await announce(connection, events_pb2.LicenseAgreed(license=license), at)
+    return signed
