@@ -16,6 +16,7 @@ from rochdale.type.v1 import money_pb2
 app = typer.Typer()
 
 _FACETS = ("modality", "language", "license_terms", "cooperative", "mode", "price")
+_FACET_TITLES = {"license_terms": "license terms", "price": "price, minor units"}
 _FACET_VALUES = 6
 
 
@@ -103,11 +104,19 @@ def _prices(offering: catalog_pb2.Offering, category: int | None) -> str:
     return "; ".join(dict.fromkeys(price(tier.price) for tier in tiers)) or "-"
 
 
+def _plain(value: str) -> str:
+    """A facet's value as the filter of the same name takes it."""
+    for prefix in ("MODALITY_", "ACCESS_MODE_"):
+        if value.startswith(prefix):
+            return value.removeprefix(prefix).lower().replace("_", "-")
+    return value.removeprefix("cooperatives/")
+
+
 def _show_facets(answer: catalog_pb2.SearchOfferingsResponse) -> None:
     rows = [
         [
-            facet.name.replace("_", " "),
-            ", ".join(f"{count.value} ({count.count:,})" for count in facet.counts[:_FACET_VALUES])
+            _FACET_TITLES.get(facet.name, facet.name),
+            ", ".join(f"{_plain(count.value)} ({count.count:,})" for count in facet.counts[:_FACET_VALUES])
             + (", …" if len(facet.counts) > _FACET_VALUES else ""),
         ]
         for facet in answer.facets
