@@ -54,7 +54,9 @@ def stream_config(service: str) -> StreamConfig:
     """The one stream of a publishing service, such as "licensing"."""
     return StreamConfig(
         name=service,
-        subjects=[f"rochdale.{service}.v1.>"],
+        # One word after the version, which every event's subject is. Two words, such as heartbeat.{cooperative}, are for
+        # what must not be kept.
+        subjects=[f"rochdale.{service}.v1.*"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         max_age=STREAM_MAX_AGE.total_seconds(),

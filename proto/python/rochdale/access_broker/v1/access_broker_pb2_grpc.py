@@ -123,8 +123,9 @@ class AccessBrokerServiceServicer:
 
     def IssueToken(self, request, context):
         """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
-        Refuses with NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, TOKEN_OUTSIDE_GRANT (naming each dimension
-        that escapes), REQUEST_ID_REUSED.
+        All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
+        NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
+        named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,8 +45,9 @@ class AccessBrokerServiceStub:
     """The caller's grants. Refuses with PAGE_TOKEN_INVALID."""
     IssueToken: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.IssueTokenRequest, _access_broker_pb2.IssuedToken]
     """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
-    Refuses with NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, TOKEN_OUTSIDE_GRANT (naming each dimension
-    that escapes), REQUEST_ID_REUSED.
+    All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
+    NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
+    named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
     """
     RevokeToken: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.RevokeTokenRequest, _access_broker_pb2.RevokeTokenResponse]
     """The holder, the cooperative or an operator revokes a token. Again changes nothing. Refuses with NOT_FOUND."""
@@ -76,8 +77,9 @@ class AccessBrokerServiceAsyncStub(AccessBrokerServiceStub):
     """The caller's grants. Refuses with PAGE_TOKEN_INVALID."""
     IssueToken: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.IssueTokenRequest, _access_broker_pb2.IssuedToken]  # type: ignore[assignment]
     """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
-    Refuses with NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, TOKEN_OUTSIDE_GRANT (naming each dimension
-    that escapes), REQUEST_ID_REUSED.
+    All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
+    NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
+    named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
     """
     RevokeToken: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.RevokeTokenRequest, _access_broker_pb2.RevokeTokenResponse]  # type: ignore[assignment]
     """The holder, the cooperative or an operator revokes a token. Again changes nothing. Refuses with NOT_FOUND."""
@@ -134,8 +136,9 @@ class AccessBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_broker_pb2.IssuedToken, _abc.Awaitable[_access_broker_pb2.IssuedToken]]:
         """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
-        Refuses with NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, TOKEN_OUTSIDE_GRANT (naming each dimension
-        that escapes), REQUEST_ID_REUSED.
+        All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
+        NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
+        named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
