@@ -57,58 +57,27 @@ async def refused(reason: str, **facts: str) -> AsyncIterator[list[Refusal]]:
     caught.append(refusal)
 
 
-class House:
-    """Starts services in this process. Every House has databases of its own, on streams of the shared nats-server."""
+class People:
+    """Organizations and their sessions, at whatever identity service `address` names."""
 
-    def __init__(self, postgres: Postgres, nats: NatsServer, folder: Path) -> None:
-        self.postgres = postgres
-        self.nats = nats
-        self.folder = folder
-        self.tag = secrets.token_hex(4)
-        self.services: dict[str, Service] = {}
-        self.operator_secret = new_secret()
-        self._channels: list[grpc.aio.Channel] = []
+    def __init__(self, operator_secret: str) -> None:
+        self.operator_secret = operator_secret
+        self._channels: dict[str, grpc.aio.Channel] = {}
 
-    async def database_url(self, package: str) -> str:
-        """A database of the service's own, migrated."""
-        name = f"{package}_{self.tag}"
-        await self.postgres.ensure_database(name, name, "test")
-        url = self.postgres.dsn(name, name, "test")
-        migrations = importlib.import_module(f"{package}.main").MIGRATIONS
-        if migrations is not None:
-            await migrate(url, migrations)
-        return url
-
-    async def start(self, package: str, **settings: Any) -> Service:
-        """Builds and starts one service by its package name and waits until it is healthy."""
-        config = importlib.import_module(f"{package}.config").Config
-        if package == "identity":
-            sealing = self.folder / "sealing.key"
-            if not sealing.exists():
-                sealing.write_bytes(os.urandom(32))
-            settings.setdefault("sealing_key_file", str(sealing))
-            settings.setdefault("operator_key_hash", hashlib.sha256(self.operator_secret.encode()).hexdigest())
-        elif "identity_address" in config.model_fields:
-            settings.setdefault("identity_address", self.services["identity"].grpc_address)
-        if "database_url" in config.model_fields:
-            settings.setdefault("database_url", await self.database_url(package))
-            settings.setdefault("nats_url", self.nats.url())
-        service: Service = await importlib.import_module(f"{package}.main").build(config(**settings))
-        await service.start()
-        await service.healthy.wait()
-        self.services[package] = service
-        return service
-
-    async def stop(self) -> None:
-        for channel in self._channels:
-            await channel.close()
-        for service in reversed(self.services.values()):
-            await service.stop()
+    def address(self, package: str) -> str:
+        """Where a service answers gRPC."""
+        raise LookupError(package)
 
     def channel(self, package: str) -> grpc.aio.Channel:
-        channel = grpc.aio.insecure_channel(self.services[package].grpc_address)
-        self._channels.append(channel)
-        return channel
+        address = self.address(package)
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address)
+        return self._channels[address]
+
+    async def close_channels(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels.clear()
 
     @property
     def identity(self) -> Any:
@@ -161,3 +130,53 @@ class House:
             metadata=operator.metadata,
         )
         return await self.session(organization, secret)
+
+
+class House(People):
+    """Starts services in this process. Every House has databases of its own, on streams of the shared nats-server."""
+
+    def __init__(self, postgres: Postgres, nats: NatsServer, folder: Path) -> None:
+        super().__init__(new_secret())
+        self.postgres = postgres
+        self.nats = nats
+        self.folder = folder
+        self.tag = secrets.token_hex(4)
+        self.services: dict[str, Service] = {}
+
+    async def database_url(self, package: str) -> str:
+        """A database of the service's own, migrated."""
+        name = f"{package}_{self.tag}"
+        await self.postgres.ensure_database(name, name, "test")
+        url = self.postgres.dsn(name, name, "test")
+        migrations = importlib.import_module(f"{package}.main").MIGRATIONS
+        if migrations is not None:
+            await migrate(url, migrations)
+        return url
+
+    async def start(self, package: str, **settings: Any) -> Service:
+        """Builds and starts one service by its package name and waits until it is healthy."""
+        config = importlib.import_module(f"{package}.config").Config
+        if package == "identity":
+            sealing = self.folder / "sealing.key"
+            if not sealing.exists():
+                sealing.write_bytes(os.urandom(32))
+            settings.setdefault("sealing_key_file", str(sealing))
+            settings.setdefault("operator_key_hash", hashlib.sha256(self.operator_secret.encode()).hexdigest())
+        elif "identity_address" in config.model_fields:
+            settings.setdefault("identity_address", self.services["identity"].grpc_address)
+        if "database_url" in config.model_fields:
+            settings.setdefault("database_url", await self.database_url(package))
+            settings.setdefault("nats_url", self.nats.url())
+        service: Service = await importlib.import_module(f"{package}.main").build(config(**settings))
+        await service.start()
+        await service.healthy.wait()
+        self.services[package] = service
+        return service
+
+    async def stop(self) -> None:
+        await self.close_channels()
+        for service in reversed(self.services.values()):
+            await service.stop()
+
+    def address(self, package: str) -> str:
+        return self.services[package].grpc_address

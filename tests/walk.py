@@ -1,0 +1,424 @@
+"""A whole market on one machine and the walk through it, each step as its caller would make it, safe to repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import httpx
+from house import People, Person, request_id
+
+from rochdale.access_broker.v1 import access_broker_pb2 as broker
+from rochdale.access_broker.v1 import access_broker_pb2_grpc
+from rochdale.billing.v1 import billing_pb2 as billing
+from rochdale.billing.v1 import billing_pb2_grpc
+from rochdale.catalog.v1 import catalog_pb2 as catalog
+from rochdale.catalog.v1 import catalog_pb2_grpc
+from rochdale.data_gateway.v1 import data_gateway_pb2 as gateway
+from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
+from rochdale.governance.v1 import governance_pb2 as governance
+from rochdale.governance.v1 import governance_pb2_grpc
+from rochdale.licensing.v1 import licensing_pb2 as licensing
+from rochdale.licensing.v1 import licensing_pb2_grpc
+from rochdale.type.v1 import scope_pb2 as scope
+from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.refusals import Kind, refusal_of
+from rochdale_local.market import Market
+from rochdale_local.rooms import Options
+
+T = TypeVar("T")
+YEAR = 365 * 86400
+STUBS = {
+    "governance": governance_pb2_grpc.GovernanceServiceStub,
+    "catalog": catalog_pb2_grpc.CatalogServiceStub,
+    "licensing": licensing_pb2_grpc.LicensingServiceStub,
+    "billing": billing_pb2_grpc.BillingServiceStub,
+    "access_broker": access_broker_pb2_grpc.AccessBrokerServiceStub,
+}
+
+
+class NotYet(Exception):
+    """What a step waits for has not come about."""
+
+
+async def eventually(step: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
+    """Repeats a step, with the same request id inside it, until it works; refusals that will not change end it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await step()
+        except NotYet as error:
+            last: BaseException = error
+        except grpc.aio.AioRpcError as error:
+            if refusal_of(error).kind is not Kind.UNAVAILABLE and error.code() is not grpc.StatusCode.CANCELLED:
+                raise
+            last = error
+        except (httpx.TransportError, OSError) as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} seconds: {last!r}") from last
+        await asyncio.sleep(0.05)
+
+
+@dataclass
+class Purchase:
+    """One purchase and the ids made where the wish began, so that every step may be repeated."""
+
+    person: Person
+    offering: str
+    traceparent: str = ""
+    license_request: str = field(default_factory=request_id)
+    payment_request: str = field(default_factory=request_id)
+    token_request: str = field(default_factory=request_id)
+    license: str = ""
+    order: str = ""
+    checkout_url: str = ""
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        trace = (("traceparent", self.traceparent),) if self.traceparent else ()
+        return (*self.person.metadata, *trace)
+
+
+class MarketPeople(People):
+    """A running market and the people in it."""
+
+    def __init__(self, home: Path, *, own_processes: bool = False, otlp_endpoint: str = "") -> None:
+        options = Options(otlp_endpoint=otlp_endpoint)
+        self.market = Market(home, options, own_processes=own_processes, durable=False)
+        super().__init__("")
+
+    async def start(self) -> None:
+        await self.market.start()
+        self.operator_secret = (self.market.home / "keys" / "operator.key").read_text().strip()
+
+    async def stop(self) -> None:
+        await self.close_channels()
+        await self.market.stop()
+
+    def address(self, package: str) -> str:
+        return next(room.grpc_address for room in self.market.rooms if room.name == package)
+
+    def stub(self, package: str) -> Any:
+        return STUBS[package](self.channel(package))
+
+    # ---- the cooperative's side ----
+
+    async def found(self, id: str, members: list[str] | None = None) -> Person:
+        """A verified cooperative with members, and its gateway up."""
+        steward = await self.steward(id)
+        await self.stub("governance").CreateCooperative(
+            governance.CreateCooperativeRequest(
+                request_id=request_id(), display_name=id.title(), charter=governance.Charter(required_approvals=1)
+            ),
+            metadata=steward.metadata,
+        )
+        if members:
+            await self.stub("governance").AddMembers(
+                governance.AddMembersRequest(request_id=request_id(), parent=f"cooperatives/{id}", references=members),
+                metadata=steward.metadata,
+            )
+        await eventually(lambda: self.gateway(id))
+        return steward
+
+    async def gateway(self, cooperative: str) -> broker.Gateway:
+        try:
+            found = await self.stub("access_broker").GetGateway(
+                broker.GetGatewayRequest(name=f"gateways/{cooperative}")
+            )
+        except grpc.aio.AioRpcError as error:
+            if refusal_of(error).reason == "NOT_FOUND":
+                raise NotYet(cooperative) from None
+            raise
+        assert isinstance(found, broker.Gateway)
+        return found
+
+    async def add_dataset(
+        self, steward: Person, id: str, content: bytes, member_column: str = "", title: str = ""
+    ) -> catalog.Version:
+        """A dataset with its first version published, ingested by the cooperative's gateway."""
+        dataset = f"cooperatives/{steward.organization}/datasets/{id}"
+        await self.stub("catalog").CreateDataset(
+            catalog.CreateDatasetRequest(
+                request_id=request_id(),
+                parent=f"cooperatives/{steward.organization}",
+                dataset_id=id,
+                title=title or id,
+                modality=catalog.MODALITY_TABULAR,
+            ),
+            metadata=steward.metadata,
+        )
+        door = await self.gateway(steward.organization)
+        stub = data_gateway_pb2_grpc.DataGatewayServiceStub(self._at(door.control_address))  # type: ignore[no-untyped-call]
+        started = await stub.StartIngestion(
+            gateway.StartIngestionRequest(
+                request_id=request_id(),
+                dataset=dataset,
+                size_bytes=len(content),
+                sha256=hashlib.sha256(content).hexdigest(),
+                member_column=member_column,
+            ),
+            metadata=steward.metadata,
+        )
+        async with httpx.AsyncClient(timeout=60) as client:
+            answer = await client.put(
+                started.upload_url, content=content, headers={"Authorization": steward.metadata[0][1]}
+            )
+            assert answer.status_code == 200, answer.text
+
+        async def processed() -> gateway.Ingestion:
+            ingestion = await stub.GetIngestion(
+                gateway.GetIngestionRequest(name=started.name), metadata=steward.metadata
+            )
+            assert ingestion.state != gateway.INGESTION_STATE_FAILED, ingestion.failure_message
+            if ingestion.state != gateway.INGESTION_STATE_AWAITING_APPROVAL:
+                raise NotYet(ingestion.state)
+            return ingestion  # type: ignore[no-any-return]
+
+        await eventually(processed, 60)
+        await stub.ApproveVersion(
+            gateway.ApproveVersionRequest(request_id=request_id(), name=started.name), metadata=steward.metadata
+        )
+
+        async def published() -> catalog.Version:
+            try:
+                found = await self.stub("catalog").GetVersion(catalog.GetVersionRequest(name=f"{dataset}/versions/1"))
+            except grpc.aio.AioRpcError as error:
+                if refusal_of(error).reason == "NOT_FOUND":
+                    raise NotYet(dataset) from None
+                raise
+            assert isinstance(found, catalog.Version)
+            return found
+
+        return await eventually(published)
+
+    async def offer(
+        self,
+        steward: Person,
+        version: catalog.Version,
+        prices: dict[int, int],
+        *,
+        columns: list[str] | None = None,
+        duration_seconds: int = YEAR,
+    ) -> catalog.Offering:
+        """An offering at these prices in euro cents by buyer category, each on a rule of its own."""
+        dataset = version.name.partition("/versions/")[0]
+        wide = scope.SharingScope(
+            datasets=[
+                scope.DatasetScope(
+                    dataset=dataset,
+                    first_version=version.number,
+                    last_version=version.number,
+                    columns=columns or [column.name for column in version.columns],
+                )
+            ],
+            categories=list(prices),  # type: ignore[arg-type]
+            purposes=["ResearchAndDevelopment"],
+            actions=[scope.USE_ACTION_INSPECT, scope.USE_ACTION_ANALYZE],
+            max_mode=scope.ACCESS_MODE_DOWNLOAD,
+            floor_price=Money(amount_minor=min(prices.values()), currency="EUR"),
+            territories=["WORLD"],
+            max_duration_seconds=duration_seconds,
+            max_exclusivity=scope.EXCLUSIVITY_NONE,
+            duties=[scope.DUTY_NO_REIDENTIFICATION],
+        )
+        tiers = []
+        for category, cents in prices.items():
+            narrow = scope.SharingScope()
+            narrow.CopyFrom(wide)
+            del narrow.categories[:]
+            narrow.categories.append(category)  # type: ignore[arg-type]
+            narrow.floor_price.amount_minor = cents
+            rule = await self.stub("governance").ProposeSharingRule(
+                governance.ProposeSharingRuleRequest(
+                    request_id=request_id(),
+                    parent=f"cooperatives/{steward.organization}",
+                    effect=governance.RULE_EFFECT_ALLOW,
+                    scope=narrow,
+                    rationale="We want it studied.",
+                ),
+                metadata=steward.metadata,
+            )
+            tiers.append(
+                catalog.OfferingTier(
+                    categories=[category],  # type: ignore[list-item]
+                    price=Money(amount_minor=cents, currency="EUR"),
+                    sharing_rule=rule.name,
+                )
+            )
+        request = catalog.PublishOfferingRequest(
+            request_id=request_id(),
+            parent=f"cooperatives/{steward.organization}",
+            title="An offering",
+            scope=wide,
+            tiers=tiers,
+        )
+
+        async def publish() -> catalog.Offering:
+            try:
+                found = await self.stub("catalog").PublishOffering(request, metadata=steward.metadata)
+            except grpc.aio.AioRpcError as error:
+                # The catalog hears of a rule a few milliseconds after it is in force.
+                if refusal_of(error).reason == "RULE_NOT_IN_FORCE":
+                    raise NotYet("rule") from None
+                raise
+            assert isinstance(found, catalog.Offering)
+            return found
+
+        return await eventually(publish)
+
+    # ---- the buyer's side ----
+
+    async def licensee(self, id: str, category: int) -> Person:
+        """A verified buyer whose category an operator attested."""
+        buyer, operator = await self.buyer(id), await self.operator()
+        await self.stub("licensing").RegisterLicensee(
+            licensing.RegisterLicenseeRequest(
+                request_id=request_id(),
+                claimed_category=category,  # type: ignore[arg-type]
+                evidence="register",
+                territory="FR",
+            ),
+            metadata=buyer.metadata,
+        )
+        await self.stub("licensing").AttestCategory(
+            licensing.AttestCategoryRequest(request_id=request_id(), name=f"licensees/{id}", category=category),  # type: ignore[arg-type]
+            metadata=operator.metadata,
+        )
+        return buyer
+
+    async def agree(self, purchase: Purchase) -> None:
+        """Requests the license at its listed price."""
+
+        async def request() -> licensing.Negotiation:
+            try:
+                found = await self.stub("licensing").RequestLicense(
+                    licensing.RequestLicenseRequest(request_id=purchase.license_request, offering=purchase.offering),
+                    metadata=purchase.metadata,
+                )
+            except grpc.aio.AioRpcError as error:
+                if refusal_of(error).reason == "NOT_FOUND":
+                    raise NotYet("offering") from None
+                raise
+            assert isinstance(found, licensing.Negotiation)
+            return found
+
+        negotiation = await eventually(request)
+        assert negotiation.license, negotiation
+        purchase.license = negotiation.license
+
+    async def order(self, purchase: Purchase) -> billing.Order:
+        """Waits for the order that follows the license."""
+
+        async def find() -> billing.Order:
+            page = await self.stub("billing").ListOrders(
+                billing.ListOrdersRequest(license=purchase.license), metadata=purchase.metadata
+            )
+            if not page.orders:
+                raise NotYet("order")
+            order = page.orders[0]
+            assert isinstance(order, billing.Order)
+            return order
+
+        found = await eventually(find)
+        purchase.order = found.name
+        return found
+
+    async def start_payment(self, purchase: Purchase) -> None:
+        """Asks for a hosted page to pay on."""
+
+        async def start() -> billing.Payment:
+            found = await self.stub("billing").StartPayment(
+                billing.StartPaymentRequest(
+                    request_id=purchase.payment_request,
+                    order=purchase.order,
+                    method=billing.PAYMENT_METHOD_CHECKOUT,
+                ),
+                metadata=purchase.metadata,
+            )
+            assert isinstance(found, billing.Payment)
+            return found
+
+        purchase.checkout_url = (await eventually(start)).checkout_url
+
+    async def pay(self, purchase: Purchase) -> None:
+        """What the buyer's browser does on the hosted page."""
+
+        async def post() -> None:
+            async with httpx.AsyncClient(timeout=10) as client:
+                answer = await client.post(
+                    purchase.checkout_url,
+                    data={"card_number": "4242424242424242", "email": "a@b.example", "name": "A"},
+                )
+            assert answer.status_code in (303, 410), answer.text
+
+        await eventually(post)
+
+    async def active(self, purchase: Purchase) -> licensing.License:
+        """Waits until the license is active."""
+
+        async def find() -> licensing.License:
+            license = await self.stub("licensing").GetLicense(
+                licensing.GetLicenseRequest(name=purchase.license), metadata=purchase.metadata
+            )
+            if license.state != licensing.LICENSE_STATE_ACTIVE:
+                raise NotYet(license.state)
+            return license  # type: ignore[no-any-return]
+
+        return await eventually(find)
+
+    async def token(self, purchase: Purchase, **narrowing: Any) -> broker.IssuedToken:
+        """Waits for the grant and asks for a token."""
+
+        async def issue() -> broker.IssuedToken:
+            try:
+                token = await self.stub("access_broker").IssueToken(
+                    broker.IssueTokenRequest(request_id=purchase.token_request, license=purchase.license, **narrowing),
+                    metadata=purchase.metadata,
+                )
+            except grpc.aio.AioRpcError as error:
+                # The grant follows the payment by two events.
+                if refusal_of(error).reason == "NOT_FOUND":
+                    raise NotYet("grant") from None
+                raise
+            return token  # type: ignore[no-any-return]
+
+        return await eventually(issue)
+
+    async def files(self, purchase: Purchase, token: broker.IssuedToken) -> dict[str, Any]:
+        """Waits until the gateway has heard of the grant, and lists what it opens."""
+
+        async def get() -> dict[str, Any]:
+            async with httpx.AsyncClient(timeout=10) as client:
+                answer = await client.get(
+                    f"{token.gateway_url}/v1/{purchase.license}/files",
+                    headers={"Authorization": f"Bearer {token.token}"},
+                )
+            if answer.status_code != 200:
+                raise NotYet(answer.text)
+            return answer.json()  # type: ignore[no-any-return]
+
+        return await eventually(get)
+
+    async def buy(self, purchase: Purchase) -> broker.IssuedToken:
+        """The whole way from the wish to a token that opens the data."""
+        await self.agree(purchase)
+        order = await self.order(purchase)
+        if order.amount.amount_minor:
+            await self.start_payment(purchase)
+            await self.pay(purchase)
+        await self.active(purchase)
+        token = await self.token(purchase)
+        await self.files(purchase, token)
+        return token
+
+    def _at(self, address: str) -> grpc.aio.Channel:
+        if address not in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address)
+        return self._channels[address]
