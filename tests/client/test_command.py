@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,6 +71,32 @@ def test_no_market_is_a_sentence(rochdale: Callable[..., Any]) -> None:
         assert (ran.code, ran.out) == (1, "")
         assert "rochdale up" in ran.err
         assert "MARKET_NOT_FOUND" in ran.err
+
+
+def test_every_value_is_understood_before_a_market_is_asked(rochdale: Callable[..., Any]) -> None:
+    wish = shlex.split("--purpose A --action analyze --columns a,b --mode stream --duration 30d --price 1EUR")
+    scope = shlex.split(
+        "--dataset x --columns a --first-version 1 --last-version 2 --category sme --purpose A --action analyze"
+        " --mode stream --floor-price 1EUR --territory FR --max-duration 30d --not-before 2027-01-01"
+        " --not-after 2028-01-01 --max-licenses 3 --exclusivity none --duty attribution"
+    )
+    for arguments in (
+        ["quote", "a/off_1", *wish],
+        ["license", "request", "a/off_1", *wish],
+        ["license", "counter", "neg_1", *wish],
+        ["rule", "propose", "--rationale", "x", "--effect", "deny", *scope],
+        ["rule", "narrow", "rule_1", *scope],
+        ["offering", "publish", "--title", "x", "--tier", "sme=1 EUR@rule_1", *scope],
+        ["search", "--category", "sme", "--max-price", "1EUR", "--order", "price", "--mode", "stream"],
+        ["key", "create", "x", "--role", "buyer", "--save-key", "x.key", "--expires", "2027-01-01"],
+        ["license", "list", "--state", "active"],
+        ["order", "pay", "lic_1", "--method", "card-intent"],
+        ["order", "confirm-transfer", "ord_1", "--amount", "1 EUR", "--bank-reference", "x"],
+        ["token", "lic_1", "--ttl", "5m"],
+        ["licensee", "register", "--category", "sme", "--evidence", "x", "--territory", "fr"],
+    ):
+        ran = rochdale(*arguments)
+        assert "MARKET_NOT_FOUND" in ran.err, (arguments, ran.err)
 
 
 def test_usage_errors_end_with_two(rochdale: Callable[..., Any]) -> None:

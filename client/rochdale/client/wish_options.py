@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rochdale.client.options import expand, flat, parser, words
-from rochdale.client.terms import ACTIONS, MODES, duration, money
+from rochdale.client.terms import ACTIONS, MODES, money
+from rochdale.client.terms import duration as read_duration
 from rochdale.licensing.v1 import licensing_pb2
 from rochdale.type.v1 import money_pb2, scope_pb2
 
@@ -23,12 +24,14 @@ def _option(name: str, help: str, **more: Any) -> Any:
 class WishOptions:
     """What was said; None where nothing was."""
 
+    # No name used in an annotation may be that of a field: annotations are read inside the class.
+
     purpose: Annotated[list[str] | None, _option("--purpose", "What for, as DPV terms, with commas.")] = None
     action: Annotated[list[str] | None, _option("--action", f"What you would do: {ACTIONS.all}.")] = None
     columns: Annotated[list[str] | None, _option("--columns", "Only these columns, with commas.")] = None
     mode: Annotated[str | None, _option("--mode", f"{MODES.all}.")] = None
     duration: Annotated[
-        int | None, _option("--duration", "How long, like 90d.", parser=parser(duration), metavar="TIME")
+        int | None, _option("--duration", "How long, like 90d.", parser=parser(read_duration), metavar="TIME")
     ] = None
     price: Annotated[
         money_pb2.Money | None,
