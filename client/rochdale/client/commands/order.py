@@ -150,7 +150,8 @@ def pay(
         _what_next(found, payment)
     if wait:
         found = _paid(market, found.name, timeout)
-    document({"order": as_dict(found), "payment": as_dict(payment) if payment else None})
+    # The payment with its order in it; of an order paid before, the order alone.
+    document((as_dict(payment) if payment else {}) | {"order": as_dict(found)})
     if found.state == billing_pb2.ORDER_STATE_PAID:
         say(f"{short(found.name)} is paid. Download with: rochdale get {short(found.license)}")
 
