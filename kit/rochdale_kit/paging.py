@@ -1,4 +1,8 @@
-"""Pages by keyset: an opaque token holds where the last page ended and which list it belongs to."""
+"""Pages by keyset: an opaque token holds where the last page ended and which list it belongs to.
+
+A token is no secret and grants nothing: its mark tells a token of another list, or one that was altered, by accident or
+in curiosity, from one of this list. Whoever computes a mark reads the same list from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ def invalid() -> Refusal:
 
 def encode(list_name: str, *position: object) -> str:
     """A token for the position after the last row given. list_name names the list and everything it was filtered by."""
-    mark = hashlib.sha256(list_name.encode()).hexdigest()[:12]
+    where = json.dumps(position, separators=(",", ":"), ensure_ascii=False)
+    mark = hashlib.sha256(f"{list_name}\0{where}".encode()).hexdigest()[:12]
     raw = json.dumps([mark, *position], separators=(",", ":"), ensure_ascii=False).encode()
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
@@ -34,14 +39,17 @@ def decode(list_name: str, token: str, *types: type) -> list[object] | None:
         return None
     try:
         position = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except ValueError:
+        if not isinstance(position, list) or len(position) != len(types) + 1:
+            raise invalid()
+        # Made again and compared: neither other base64 for the same bytes nor text that UTF-8 cannot hold gets through.
+        if encode(list_name, *position[1:]) != token:
+            raise invalid()
+    except (ValueError, RecursionError):
         raise invalid() from None
-    mark = hashlib.sha256(list_name.encode()).hexdigest()[:12]
-    if not isinstance(position, list) or len(position) != len(types) + 1 or position[0] != mark:
-        raise invalid()
-    # Exact types: true is an int to isinstance, and would reach the query as a number.
-    if any(type(value) is not wanted for value, wanted in zip(position[1:], types, strict=True)):
-        raise invalid()
+    # Exact types: true is an int to isinstance, and would reach the query as a number. Databases end at 64 bits.
+    for value, wanted in zip(position[1:], types, strict=True):
+        if type(value) is not wanted or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 63):
+            raise invalid()
     return position[1:]
 
 

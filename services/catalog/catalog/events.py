@@ -38,6 +38,7 @@ class CatalogEvents:
     async def _take(self, connection: AsyncConnection, rule: governance.SharingRule) -> None:
         """Keeps the rule and closes every offering that no longer stands."""
         cooperative = rule.name.split("/")[1]
+        await store.hold_rules(connection, cooperative, change=True)
         await store.save_rule(connection, rule)
         rules = await store.rules_in_force(connection, cooperative)
         for id, offering in await store.open_offerings(connection, cooperative):

@@ -20,17 +20,28 @@ from rochdale_kit.refusals import unavailable
 log = logging.getLogger(__name__)
 
 CHUNK = 2_000
+# Committed at least this often, so that a first feed of a million neither grows without end nor starts over when broken.
+COMMIT_EVERY = 50_000
 POLL_SECONDS = 1.0
+# A handler wakes us just before its transaction commits; and changes that come together are one commit of the index.
+GATHER_SECONDS = 0.05
 
 
 class Indexer:
-    """One loop. What was committed is found within about a tenth of a second, or a second for other replicas' changes."""
+    """One loop. What was committed is found within about a tenth of a second, or a second for other replicas' changes.
+
+    It remembers the first transaction that was not settled when it last looked, and reads from there on. What newer
+    transactions changed is shown at once, but read again until all older ones are settled: whichever commits late is
+    found, and a long transaction somewhere in the cluster delays nobody's offering.
+    """
 
     def __init__(self, database: Database, index: SearchIndex) -> None:
         self._database = database
         self._index = index
         self._woken = asyncio.Event()
         self._fed = False
+        # Offering id -> the transaction that changed it, for what is in the index although older ones are unsettled.
+        self._ahead: dict[str, int] = {}
 
     def wake(self) -> None:
         """Something was committed here."""
@@ -48,9 +59,8 @@ class Indexer:
             try:
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._woken.wait()
-                # A transaction that committed this instant may still look under way to the next snapshot.
                 self._woken.clear()
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(GATHER_SECONDS)
             except TimeoutError:
                 continue
 
@@ -64,25 +74,36 @@ class Indexer:
 
     async def _feed(self) -> None:
         first = self._index.last_sequence
-        # Reading both in one snapshot: what is below the horizon is all there or never will be.
+        ahead: dict[str, int] = {}
+        waiting, found = 0, False
+        # Both read in one snapshot: what is older than the horizon is all in it, or never will be.
         async with self._database.engine.connect() as connection:
             await connection.execution_options(isolation_level="REPEATABLE READ")
-            end = await store.changes_up_to(connection)
-            if end < first:
+            horizon = await store.first_unsettled(connection)
+            if horizon < first:
                 # The cluster was restored and counts its transactions from a lower number.
+                log.warning("the search index is built anew: the database is older than it")
                 self._index.clear()
-                first = 0
-            changed = False
-            async for rows in store.changed_offerings(connection, first, end, CHUNK):
-                changed = True
-                await asyncio.to_thread(self._index.apply, [_change(row, end) for row in rows])
-        if changed or end < self._index.last_sequence:
-            await asyncio.to_thread(self._index.commit, end)
+                self._ahead, first = {}, 0
+            async for rows in store.changed_offerings(connection, first, CHUNK):
+                fresh = [row for row in rows if self._ahead.get(row.id) != row.change_xid]
+                ahead |= {row.id: row.change_xid for row in rows if row.change_xid >= horizon}
+                await asyncio.to_thread(self._index.apply, [_change(row) for row in fresh])
+                waiting, found = waiting + len(fresh), True
+                if waiting >= COMMIT_EVERY:
+                    # Its own transaction may go on in the next chunk, so that one is read again after a restart.
+                    await asyncio.to_thread(self._index.commit, min(rows[-1].change_xid, horizon))
+                    waiting = 0
+        last = self._index.last_sequence
+        # Where nothing changed nothing is written, although the horizon moves with every transaction of the cluster.
+        if waiting or horizon < last or (found and horizon > last):
+            await asyncio.to_thread(self._index.commit, horizon)
+        self._ahead = ahead
 
 
-def _change(row: sa.Row[Any], sequence: int) -> Listing | Removed:
+def _change(row: sa.Row[*tuple[Any, ...]]) -> Listing | Removed:
     if not row.open:
-        return Removed(offering_id=row.id, sequence=sequence)
+        return Removed(offering_id=row.id, sequence=row.change_xid)
     offering = pb.Offering.FromString(row.body)
     prices = {
         scope_pb2.BuyerCategory.Name(category): Price(tier.price.amount_minor, tier.price.currency)
@@ -108,5 +129,5 @@ def _change(row: sa.Row[Any], sequence: int) -> Listing | Removed:
         min_price_amount_minor=scope.floor_price.amount_minor,
         currency=scope.floor_price.currency,
         published_at=int(from_timestamp(offering.publish_time).timestamp()),
-        sequence=sequence,
+        sequence=row.change_xid,
     )

@@ -73,4 +73,5 @@ async def build(config: Config) -> Service:
     service.close(database.close)
     service.close(nats.close)
     service.close(indexer.close)
+    service.close(catalog.close)
     return service

@@ -68,6 +68,10 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         self._changed = changed
         self._threads = ThreadPoolExecutor(SEARCH_THREADS, thread_name_prefix="search")
 
+    async def close(self) -> None:
+        """Ends the threads that search."""
+        self._threads.shutdown(wait=False)
+
     async def CreateDataset(self, request: pb.CreateDatasetRequest, context: Context) -> pb.Dataset:
         cooperative = _mine(request.parent)
         name = f"{request.parent}/datasets/{request.dataset_id}"
@@ -106,10 +110,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         list_name, size = f"{request.parent}/versions", paging.size(request.page_size)
         position = paging.decode(list_name, request.page_token, int)
         before = position[0] if position else None
+        assert before is None or isinstance(before, int), "decode lets nothing else through"
         async with self._database.read() as connection:
-            rows = await store.versions(
-                connection, request.parent, before if isinstance(before, int) else None, size + 1
-            )
+            rows = await store.versions(connection, request.parent, before, size + 1)
         shown, token = paging.page(list_name, rows, size, lambda row: (row.number,))
         for version in shown:
             del version.files[:]
@@ -120,8 +123,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, cooperative, request, pb.Offering):
                 return earlier
-            # Locked, so that a narrowing heard at this moment comes wholly before or wholly after this offering.
-            rules = await store.rules_in_force(connection, cooperative, lock=True)
+            # Held, so that a rule heard at this moment comes wholly before or wholly after this offering.
+            await store.hold_rules(connection, cooperative)
+            rules = await store.rules_in_force(connection, cooperative)
             versions = await store.versions_of(connection, [dataset.dataset for dataset in request.scope.datasets])
 
             scope = domain.offering_scope(request.scope, request.tiers)
@@ -148,7 +152,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         return offering
 
     async def CloseOffering(self, request: pb.CloseOfferingRequest, context: Context) -> pb.Offering:
-        cooperative, id = _mine(request.name.partition("/offerings/")[0]), _id(request.name)
+        cooperative, id = _mine(request.name.partition("/offerings/")[0], request.name), _id(request.name)
         async with self._database.begin() as connection:
             offering = await store.offering(connection, cooperative, id, lock=True)
             if offering is None:
@@ -282,8 +286,8 @@ def _cooperative(name: str) -> str:
     return name.split("/")[1]
 
 
-def _mine(cooperative: str) -> str:
-    """The bare id of the caller's own cooperative; another's answers as if it did not exist."""
+def _mine(cooperative: str, asked: str = "") -> str:
+    """The bare id of the caller's own cooperative; another's, and what is in it, answers as if it did not exist."""
     if caller().organization != _id(cooperative):
-        raise not_found(cooperative)
+        raise not_found(asked or cooperative)
     return _id(cooperative)

@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale_kit.clock import to_timestamp
-from rochdale_kit.database import metadata
+
+# The catalog's own, not the kit's: several services may live in one process, and each has its own tables.
+metadata = sa.MetaData()
 
 cooperative_table = sa.Table(
     "cooperative",
@@ -61,8 +63,8 @@ offering_table = sa.Table(
     sa.Column("change_xid", sa.BigInteger, nullable=False),
 )
 
-# The transaction that last changed an offering: what lets each replica's index read every change once and none too
-# early, although transactions commit in another order than they start.
+# The transaction that last changed an offering: what lets each replica's index read on where it stopped and skip nothing,
+# although transactions commit in another order than they start.
 THIS_TRANSACTION = sa.text("pg_current_xact_id()::text::bigint")
 
 
@@ -161,7 +163,8 @@ async def versions(connection: AsyncConnection, dataset: str, before: int | None
     table = version_table
     statement = sa.select(table.c.body).where(table.c.dataset == dataset).order_by(table.c.number.desc()).limit(limit)
     if before is not None:
-        statement = statement.where(table.c.number < before)
+        # As 64 bits, because a token may hold any number of them.
+        statement = statement.where(table.c.number < sa.literal(before, sa.BigInteger))
     return [pb.Version.FromString(body) for body in await connection.scalars(statement)]
 
 
@@ -193,13 +196,21 @@ async def save_rule(connection: AsyncConnection, rule: governance.SharingRule) -
     )
 
 
-async def rules_in_force(
-    connection: AsyncConnection, cooperative: str, lock: bool = False
-) -> dict[str, governance.SharingRule]:
-    """A cooperative's rules in force, by name. Locked, none of them changes until the transaction ends."""
+async def hold_rules(connection: AsyncConnection, cooperative: str, change: bool = False) -> None:
+    """Until the transaction ends nobody changes a cooperative's rules, and with `change` nobody relies on them either.
+
+    A lock on the name, not on rows: a DENY rule heard for the first time has no row yet that a publisher could lock,
+    and an offering published at that moment has none that the handler could see.
+    """
+    lock = "pg_advisory_xact_lock" if change else "pg_advisory_xact_lock_shared"
+    await connection.execute(sa.text(f"SELECT {lock}(hashtextextended(:name, 0))"), {"name": f"rules of {cooperative}"})
+
+
+async def rules_in_force(connection: AsyncConnection, cooperative: str) -> dict[str, governance.SharingRule]:
+    """A cooperative's rules in force, by name. Hold them first to decide on them."""
     table = rule_table
     statement = sa.select(table.c.name, table.c.body).where(table.c.cooperative == cooperative, table.c.in_force)
-    rows = await connection.execute(statement.with_for_update(read=True) if lock else statement)
+    rows = await connection.execute(statement)
     return {row.name: governance.SharingRule.FromString(row.body) for row in rows}
 
 
@@ -250,17 +261,20 @@ async def offerings_by_id(connection: AsyncConnection, ids: Sequence[str]) -> di
     return {row.id: pb.Offering.FromString(row.body) for row in rows}
 
 
-async def changes_up_to(connection: AsyncConnection) -> int:
-    """The first transaction that may still be under way: everything before it has committed or never will."""
+async def first_unsettled(connection: AsyncConnection) -> int:
+    """The first transaction that may still be under way: everything before it has committed or never will.
+
+    It counts for the whole cluster, so a transaction of any other service holds it back.
+    """
     value = (await connection.execute(sa.text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint"))).scalar()
     assert isinstance(value, int)
     return value
 
 
 async def changed_offerings(
-    connection: AsyncConnection, first: int, end: int, chunk: int
-) -> AsyncIterator[Sequence[sa.Row[Any]]]:
-    """Offerings last changed by a transaction in [first, end), with dataset and cooperative, in chunks."""
+    connection: AsyncConnection, first: int, chunk: int
+) -> AsyncIterator[Sequence[sa.Row[*tuple[Any, ...]]]]:
+    """Offerings last changed by transaction `first` or a later one, in that order, in chunks."""
     offering, dataset, cooperative = offering_table, dataset_table, cooperative_table
     statement = (
         sa.select(
@@ -268,6 +282,7 @@ async def changed_offerings(
             offering.c.open,
             offering.c.body,
             offering.c.cooperative,
+            offering.c.change_xid,
             dataset.c.title,
             dataset.c.description,
             dataset.c.modality,
@@ -276,9 +291,9 @@ async def changed_offerings(
         )
         .join(dataset, dataset.c.name == offering.c.dataset)
         .outerjoin(cooperative, cooperative.c.id == offering.c.cooperative)
-        .where(offering.c.change_xid >= first, offering.c.change_xid < end)
+        .where(offering.c.change_xid >= first)
         .order_by(offering.c.change_xid)
     )
-    result = await connection.stream(statement)
-    async for rows in result.partitions(chunk):
+    result = await connection.stream(statement, execution_options={"yield_per": chunk})
+    async for rows in result.partitions():
         yield rows

@@ -646,7 +646,7 @@ class PublishOfferingRequest(_message.Message):
     """What is offered."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
-        """What is offered; categories and floor_price are ignored here and computed from the tiers."""
+        """What is offered. Categories and floor_price must be there, as in every scope, but are computed from the tiers."""
 
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferingTier]:
