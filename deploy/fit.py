@@ -12,6 +12,8 @@ from typing import Any
 Object = dict[str, Any]
 NAME = "app.kubernetes.io/name"
 WORKLOADS = ("Deployment", "StatefulSet")
+# Services without a database and without gRPC: nothing to migrate, and asked over HTTP whether they are well.
+PAGES_ONLY = {"storefront"}
 
 
 def fit_problems(objects: list[Object], members: list[str]) -> Iterator[str]:
@@ -56,13 +58,15 @@ def _members_are_there(objects: list[Object], workloads: dict[str, Object], memb
             continue
         package = member.replace("-", "_")
         pod = workload["spec"]["template"]["spec"]
-        if [each["args"] for each in pod.get("initContainers", [])] != [[package, "migrate"]]:
+        before = [] if member in PAGES_ONLY else [[package, "migrate"]]
+        if [each["args"] for each in pod.get("initContainers", [])] != before:
             yield f"The service {member} does not migrate its database before it starts."
         if pod["containers"][0].get("args") != [package]:
             yield f"The service {member} does not start python -m {package}."
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-            if "grpc" not in pod["containers"][0].get(probe, {}):
-                yield f"The service {member} is not asked over gRPC by its {probe}."
+            way, called = ("httpGet", "HTTP") if member in PAGES_ONLY else ("grpc", "gRPC")
+            if way not in pod["containers"][0].get(probe, {}):
+                yield f"The service {member} is not asked over {called} by its {probe}."
         if workload["spec"]["replicas"] > 1 and not any(
             _selects(budget["spec"]["selector"], _labels(workload))
             for budget in _of_kind(objects, "PodDisruptionBudget").values()
