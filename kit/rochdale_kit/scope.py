@@ -240,6 +240,10 @@ def ill_formed(scope: pb.SharingScope) -> list[str]:
         _set_sentences(wrong, "territories", scope.territories, _is_country)
     if scope.max_duration_seconds < 1:
         wrong.append("A license would last no time at all.")
+    for field in ("not_before", "not_after"):
+        if scope.HasField(field) and not _in_calendar(getattr(scope, field)):
+            # Protobuf carries it, but neither its JSON nor any hash over that can.
+            wrong.append(f"{field} is outside the years 1 to 9999.")
     opens, closes = _bound(scope, "not_before"), _bound(scope, "not_after")
     if opens is not None and closes is not None and opens >= closes:
         interval = f"{scope_words.moment(scope.not_before)} to {scope_words.moment(scope.not_after)}"
@@ -392,6 +396,10 @@ def _bound(scope: pb.SharingScope, field: Literal["not_before", "not_after"]) ->
         return None
     stamp: Timestamp = getattr(scope, field)
     return stamp.seconds * 1_000_000_000 + stamp.nanos
+
+
+def _in_calendar(stamp: Timestamp) -> bool:
+    return -62_135_596_800 <= stamp.seconds <= 253_402_300_799 and 0 <= stamp.nanos < 1_000_000_000
 
 
 def _bound_escape(dimension: str, parent: Timestamp | None, child: Timestamp | None) -> Escape:
