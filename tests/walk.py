@@ -43,6 +43,19 @@ STUBS = {
 }
 
 
+COMPANY, ACADEMIC = scope.BUYER_CATEGORY_COMPANY, scope.BUYER_CATEGORY_ACADEMIC
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Valley Health and what it offers: free for academics, 1,200 euros for companies."""
+
+    steward: Person
+    source: Path
+    version: catalog.Version
+    offering: catalog.Offering
+
+
 class NotYet(Exception):
     """What a step waits for has not come about."""
 
@@ -155,7 +168,7 @@ class MarketPeople(People):
             metadata=steward.metadata,
         )
         door = await self.gateway(steward.organization)
-        stub = data_gateway_pb2_grpc.DataGatewayServiceStub(self._at(door.control_address))  # type: ignore[no-untyped-call]
+        stub = data_gateway_pb2_grpc.DataGatewayServiceStub(self.channel_at(door.control_address))
         started = await stub.StartIngestion(
             gateway.StartIngestionRequest(
                 request_id=request_id(),
@@ -179,7 +192,7 @@ class MarketPeople(People):
             assert ingestion.state != gateway.INGESTION_STATE_FAILED, ingestion.failure_message
             if ingestion.state != gateway.INGESTION_STATE_AWAITING_APPROVAL:
                 raise NotYet(ingestion.state)
-            return ingestion  # type: ignore[no-any-return]
+            return ingestion
 
         await eventually(processed, 60)
         await stub.ApproveVersion(
@@ -418,7 +431,14 @@ class MarketPeople(People):
         await self.files(purchase, token)
         return token
 
-    def _at(self, address: str) -> grpc.aio.Channel:
+    def charged(self) -> int:
+        """How many successful charges the Stripe simulator has seen that were not given back."""
+        assert self.market.simulator is not None
+        described = self.market.simulator.describe()
+        return int(described["charges"]["succeeded"]) - int(described["refunds"])
+
+    def channel_at(self, address: str) -> grpc.aio.Channel:
+        """A channel to an address that is not in the market's list, such as a gateway's."""
         if address not in self._channels:
             self._channels[address] = grpc.aio.insecure_channel(address)
         return self._channels[address]

@@ -145,9 +145,10 @@ class Market:
         self.runner: OneProcess | OwnProcesses = (
             OwnProcesses(self.home, self.supervisor) if own_processes else OneProcess()
         )
+        self.plan: Rooms
         self.rooms: list[Room] = []
         self.gateways: dict[str, Room] = {}
-        self._simulator: StripeSimulator | None = None
+        self.simulator: StripeSimulator | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -158,7 +159,7 @@ class Market:
         """Until everything is healthy; raises CannotStart with a sentence, leaving nothing running."""
         self._lock.acquire()
         try:
-            self._plan = plan = Rooms(self.home, self._options)
+            self.plan = plan = Rooms(self.home, self._options)
             self._progress("PostgreSQL")
             await self.supervisor.start(self.postgres)
             self._progress("NATS")
@@ -197,9 +198,9 @@ class Market:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         await self.runner.stop()
-        if self._simulator is not None:
-            await self._simulator.stop()
-            self._simulator = None
+        if self.simulator is not None:
+            await self.simulator.stop()
+            self.simulator = None
         await self.supervisor.stop()
         if self._lock.held:
             self.market_file.unlink(missing_ok=True)
@@ -207,17 +208,17 @@ class Market:
 
     async def _start_simulator(self, plan: Rooms) -> None:
         host, _, port = plan.stripe_address.rpartition(":")
-        self._simulator = StripeSimulator(
+        self.simulator = StripeSimulator(
             webhook_url=plan.webhook_url,
             webhook_secret=plan.webhook_secret,
             state_path=self.home / "stripe.json",
         )
-        await self._simulator.start(host, int(port))
+        await self.simulator.start(host, int(port))
 
     async def _prepare(self, room: Room) -> None:
         if not room.database:
             return
-        await self.postgres.ensure_database(room.database, room.database, self._plan.password(room.database))
+        await self.postgres.ensure_database(room.database, room.database, self.plan.password(room.database))
         migrations: Path | None = importlib.import_module(f"{room.package}.main").MIGRATIONS
         if migrations is not None:
             await migrate(room.settings["database_url"], migrations)
@@ -233,7 +234,7 @@ class Market:
                 log.warning("cooperatives cannot be listed now: %s", error)
 
     async def _start_gateways(self) -> None:
-        async with grpc.aio.insecure_channel(self._plan.address("governance")) as channel:
+        async with grpc.aio.insecure_channel(self.plan.address("governance")) as channel:
             stub = governance_pb2_grpc.GovernanceServiceStub(channel)
             token = ""
             while True:
@@ -250,9 +251,9 @@ class Market:
 
     async def _start_gateway(self, cooperative: str) -> None:
         self._progress(f"gateway of {cooperative}")
-        room = self._plan.gateway(cooperative, self.postgres, self.nats)
-        secret = self._plan.gateway_secret(cooperative)
-        async with grpc.aio.insecure_channel(self._plan.address("identity")) as channel:
+        room = self.plan.gateway(cooperative, self.postgres, self.nats)
+        secret = self.plan.gateway_secret(cooperative)
+        async with grpc.aio.insecure_channel(self.plan.address("identity")) as channel:
             await identity_pb2_grpc.IdentityServiceStub(channel).CreateApiKey(
                 identity_pb2.CreateApiKeyRequest(
                     # One key a gateway: after a restart the same request gets the first answer.

@@ -1,0 +1,27 @@
+"""One market for the journeys of a test process, and a shelf to buy from."""
+
+import importlib.resources
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from walk import ACADEMIC, COMPANY, MarketPeople, Shelf
+
+
+@pytest_asyncio.fixture(scope="session")
+async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MarketPeople]:
+    """A whole market in this process."""
+    people = MarketPeople(tmp_path_factory.mktemp("market"))
+    await people.start()
+    yield people
+    await people.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def shelf(market: MarketPeople) -> Shelf:
+    source = Path(str(importlib.resources.files("statsmodels") / "datasets" / "randhie" / "src" / "randhie.csv"))
+    steward = await market.found("valley-health", [str(number) for number in range(1000)])
+    version = await market.add_dataset(steward, "randhie", source.read_bytes(), "zper", "RAND Health Insurance")
+    offering = await market.offer(steward, version, {ACADEMIC: 0, COMPANY: 120_000})
+    return Shelf(steward, source, version, offering)
