@@ -382,7 +382,9 @@ class Negotiation(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """Until when the side whose move it is may answer; then it terminates by itself."""
+        """Until when the side whose move it is may answer, or the license agreed be paid; then it terminates by itself. Absent
+        once nothing is waited for.
+        """
 
     def __init__(
         self,

@@ -114,8 +114,8 @@ class LicensingServiceServicer:
     """
 
     def RegisterLicensee(self, request, context):
-        """A buyer registers as a licensee or changes its claim. A retry gets the first answer. Refuses with
-        TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
+        """A buyer registers as a licensee or changes its claim; the claim it made already changes nothing. A retry gets the
+        first answer. Refuses with TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,9 +153,11 @@ class LicensingServiceServicer:
 
     def RequestLicense(self, request, context):
         """Asks for a license. At the listed price and inside the offering, its answer is AGREED and names the license. At
-        another price it is REQUESTED and the cooperative answers. A retry gets the first answer. Refuses as RequestQuote
-        does, and with QUOTE_EXPIRED, QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that
-        escapes, such as a price below the floor), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED.
+        another price it is REQUESTED and the cooperative answers; then the duration too may be longer than offered, as far
+        as the rule allows. A retry gets the first answer. Refuses as RequestQuote does, and with QUOTE_EXPIRED,
+        QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that escapes, such as a price below
+        the floor, or "deny" for what another rule forbids), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED (as many are live as the
+        offering, or all offerings of its rule together, may have).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,8 +165,10 @@ class LicensingServiceServicer:
 
     def Counter(self, request, context):
         """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
-        gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED (stale etag),
-        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING, CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+        gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
+        NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
+        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
+        REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,8 +176,9 @@ class LicensingServiceServicer:
 
     def AcceptNegotiation(self, request, context):
         """The side whose move it is takes what is on the table; the license is agreed. A retry gets the first answer. Refuses
-        with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, OFFERING_CLOSED, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE,
-        LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
+        with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED (another category or
+        seat than when the terms were made; a counter makes new ones), OFFERING_CLOSED, CATEGORY_NOT_OFFERED,
+        RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE, LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,8 @@ class LicensingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LicensingServiceAsyncStub: ...
     RegisterLicensee: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.RegisterLicenseeRequest, _licensing_pb2.Licensee]
-    """A buyer registers as a licensee or changes its claim. A retry gets the first answer. Refuses with
-    TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
+    """A buyer registers as a licensee or changes its claim; the claim it made already changes nothing. A retry gets the
+    first answer. Refuses with TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
     """
     GetLicensee: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.GetLicenseeRequest, _licensing_pb2.Licensee]
     """One licensee. Refuses with NOT_FOUND."""
@@ -54,19 +54,24 @@ class LicensingServiceStub:
     """
     RequestLicense: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.RequestLicenseRequest, _licensing_pb2.Negotiation]
     """Asks for a license. At the listed price and inside the offering, its answer is AGREED and names the license. At
-    another price it is REQUESTED and the cooperative answers. A retry gets the first answer. Refuses as RequestQuote
-    does, and with QUOTE_EXPIRED, QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that
-    escapes, such as a price below the floor), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED.
+    another price it is REQUESTED and the cooperative answers; then the duration too may be longer than offered, as far
+    as the rule allows. A retry gets the first answer. Refuses as RequestQuote does, and with QUOTE_EXPIRED,
+    QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that escapes, such as a price below
+    the floor, or "deny" for what another rule forbids), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED (as many are live as the
+    offering, or all offerings of its rule together, may have).
     """
     Counter: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.CounterRequest, _licensing_pb2.Negotiation]
     """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
-    gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED (stale etag),
-    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING, CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+    gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
+    NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
+    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
+    REQUEST_ID_REUSED.
     """
     AcceptNegotiation: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.AcceptNegotiationRequest, _licensing_pb2.Negotiation]
     """The side whose move it is takes what is on the table; the license is agreed. A retry gets the first answer. Refuses
-    with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, OFFERING_CLOSED, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE,
-    LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
+    with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED (another category or
+    seat than when the terms were made; a counter makes new ones), OFFERING_CLOSED, CATEGORY_NOT_OFFERED,
+    RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE, LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
     """
     TerminateNegotiation: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.TerminateNegotiationRequest, _licensing_pb2.Negotiation]
     """Either side ends it. A retry gets the first answer. Refuses with NOT_FOUND, NEGOTIATION_OVER, REQUEST_ID_REUSED."""
@@ -91,8 +96,8 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterLicensee: _aio.UnaryUnaryMultiCallable[_licensing_pb2.RegisterLicenseeRequest, _licensing_pb2.Licensee]  # type: ignore[assignment]
-    """A buyer registers as a licensee or changes its claim. A retry gets the first answer. Refuses with
-    TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
+    """A buyer registers as a licensee or changes its claim; the claim it made already changes nothing. A retry gets the
+    first answer. Refuses with TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
     """
     GetLicensee: _aio.UnaryUnaryMultiCallable[_licensing_pb2.GetLicenseeRequest, _licensing_pb2.Licensee]  # type: ignore[assignment]
     """One licensee. Refuses with NOT_FOUND."""
@@ -107,19 +112,24 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     """
     RequestLicense: _aio.UnaryUnaryMultiCallable[_licensing_pb2.RequestLicenseRequest, _licensing_pb2.Negotiation]  # type: ignore[assignment]
     """Asks for a license. At the listed price and inside the offering, its answer is AGREED and names the license. At
-    another price it is REQUESTED and the cooperative answers. A retry gets the first answer. Refuses as RequestQuote
-    does, and with QUOTE_EXPIRED, QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that
-    escapes, such as a price below the floor), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED.
+    another price it is REQUESTED and the cooperative answers; then the duration too may be longer than offered, as far
+    as the rule allows. A retry gets the first answer. Refuses as RequestQuote does, and with QUOTE_EXPIRED,
+    QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that escapes, such as a price below
+    the floor, or "deny" for what another rule forbids), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED (as many are live as the
+    offering, or all offerings of its rule together, may have).
     """
     Counter: _aio.UnaryUnaryMultiCallable[_licensing_pb2.CounterRequest, _licensing_pb2.Negotiation]  # type: ignore[assignment]
     """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
-    gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED (stale etag),
-    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING, CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+    gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
+    NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
+    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
+    REQUEST_ID_REUSED.
     """
     AcceptNegotiation: _aio.UnaryUnaryMultiCallable[_licensing_pb2.AcceptNegotiationRequest, _licensing_pb2.Negotiation]  # type: ignore[assignment]
     """The side whose move it is takes what is on the table; the license is agreed. A retry gets the first answer. Refuses
-    with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, OFFERING_CLOSED, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE,
-    LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
+    with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED (another category or
+    seat than when the terms were made; a counter makes new ones), OFFERING_CLOSED, CATEGORY_NOT_OFFERED,
+    RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE, LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
     """
     TerminateNegotiation: _aio.UnaryUnaryMultiCallable[_licensing_pb2.TerminateNegotiationRequest, _licensing_pb2.Negotiation]  # type: ignore[assignment]
     """Either side ends it. A retry gets the first answer. Refuses with NOT_FOUND, NEGOTIATION_OVER, REQUEST_ID_REUSED."""
@@ -147,8 +157,8 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _licensing_pb2.RegisterLicenseeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Licensee, _abc.Awaitable[_licensing_pb2.Licensee]]:
-        """A buyer registers as a licensee or changes its claim. A retry gets the first answer. Refuses with
-        TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
+        """A buyer registers as a licensee or changes its claim; the claim it made already changes nothing. A retry gets the
+        first answer. Refuses with TERRITORY_UNKNOWN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -193,9 +203,11 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Negotiation, _abc.Awaitable[_licensing_pb2.Negotiation]]:
         """Asks for a license. At the listed price and inside the offering, its answer is AGREED and names the license. At
-        another price it is REQUESTED and the cooperative answers. A retry gets the first answer. Refuses as RequestQuote
-        does, and with QUOTE_EXPIRED, QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that
-        escapes, such as a price below the floor), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED.
+        another price it is REQUESTED and the cooperative answers; then the duration too may be longer than offered, as far
+        as the rule allows. A retry gets the first answer. Refuses as RequestQuote does, and with QUOTE_EXPIRED,
+        QUOTE_MISMATCH, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE (naming each dimension that escapes, such as a price below
+        the floor, or "deny" for what another rule forbids), CURRENCY_UNKNOWN, LICENSES_EXHAUSTED (as many are live as the
+        offering, or all offerings of its rule together, may have).
         """
 
     @_abc_1.abstractmethod
@@ -205,8 +217,10 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Negotiation, _abc.Awaitable[_licensing_pb2.Negotiation]]:
         """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
-        gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED (stale etag),
-        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING, CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+        gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
+        NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
+        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
+        REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -216,8 +230,9 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Negotiation, _abc.Awaitable[_licensing_pb2.Negotiation]]:
         """The side whose move it is takes what is on the table; the license is agreed. A retry gets the first answer. Refuses
-        with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, OFFERING_CLOSED, RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE,
-        LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
+        with NOT_FOUND, NOT_YOUR_MOVE, NEGOTIATION_CHANGED, LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED (another category or
+        seat than when the terms were made; a counter makes new ones), OFFERING_CLOSED, CATEGORY_NOT_OFFERED,
+        RULE_NOT_IN_FORCE, REQUEST_OUTSIDE_RULE, LICENSES_EXHAUSTED, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
