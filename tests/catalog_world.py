@@ -30,6 +30,7 @@ from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Shop")
 
 COLUMNS = ["age", "mdvis", "site"]
 
@@ -201,7 +202,7 @@ class Shop:
 
 
 @contextlib.asynccontextmanager
-async def open_shop(postgres: Postgres, folder: Path, **settings: Any) -> AsyncIterator[Shop]:
+async def open_shop(postgres: Postgres, folder: Path, kind: type[S], **settings: Any) -> AsyncIterator[S]:
     """Everything running, on a nats-server of its own: nobody else's events are heard, nobody hears ours."""
     server = NatsServer(folder / "nats", durable=False)
     await server.start()
@@ -210,7 +211,7 @@ async def open_shop(postgres: Postgres, folder: Path, **settings: Any) -> AsyncI
         for package in ("identity", "governance"):
             await house.start(package)
         await house.start("catalog", **settings)
-        shop = Shop(house)
+        shop = kind(house)
         async with shop.telling("data_gateway", "governance"):
             yield shop
     finally:

@@ -50,7 +50,7 @@ class Indexer:
     async def run(self) -> None:
         while True:
             try:
-                await self._feed()
+                await self.feed()
                 self._fed = True
             except LOST as error:
                 log.warning("the search index waits: %s", error)
@@ -72,7 +72,8 @@ class Indexer:
     async def close(self) -> None:
         await asyncio.to_thread(self._index.close)
 
-    async def _feed(self) -> None:
+    async def feed(self) -> None:
+        """One round: brings the index to what is committed now."""
         first = self._index.last_sequence
         ahead: dict[str, int] = {}
         waiting, found = 0, False

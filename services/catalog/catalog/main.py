@@ -11,6 +11,7 @@ from catalog.service import ACCESS, DESCRIPTOR, CatalogService
 from rochdale.catalog.v1 import catalog_pb2_grpc
 from rochdale.data_gateway.v1 import events_pb2 as gateway_events
 from rochdale.governance.v1 import events_pb2 as governance_events
+from rochdale.type.v1 import scope_pb2
 from rochdale_kit.boundary import Boundary
 from rochdale_kit.database import Database
 from rochdale_kit.identity import KeySource, Sessions
@@ -28,7 +29,8 @@ async def build(config: Config) -> Service:
     database = Database(config.database_url)
     nats = await connect_nats(config.nats_url, "catalog")
     identity_keys = KeySource(config.identity_address)
-    index = await asyncio.to_thread(SearchIndex, Path(config.index_directory) if config.index_directory else None)
+    directory = Path(config.index_directory) if config.index_directory else None
+    index = await asyncio.to_thread(SearchIndex, directory, price_categories=scope_pb2.BuyerCategory.keys())
     indexer = Indexer(database, index)
     events = CatalogEvents(indexer.wake)
     catalog = CatalogService(database, index, indexer.wake)

@@ -187,7 +187,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
     async def SearchOfferings(self, request: pb.SearchOfferingsRequest, context: Context) -> pb.SearchOfferingsResponse:
         if request.HasField("max_price"):
             require_currency(request.max_price.currency)
-        list_name = _search_name(request)
+        list_name = search_name(request)
         query = _query(request, list_name)
         found = await self._search(query)
         async with self._database.read() as connection:
@@ -268,7 +268,7 @@ def _query(request: pb.SearchOfferingsRequest, list_name: str) -> SearchQuery:
     )
 
 
-def _search_name(request: pb.SearchOfferingsRequest) -> str:
+def search_name(request: pb.SearchOfferingsRequest) -> str:
     """What a page token is bound to: everything asked but the page itself."""
     asked = pb.SearchOfferingsRequest()
     asked.CopyFrom(request)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import tantivy
@@ -26,9 +26,15 @@ class SearchIndex:
     is thrown away when opened: `last_sequence` is then 0. Without a path it lives in memory.
     """
 
-    def __init__(self, path: Path | None, *, cached_answers: int = 4_096) -> None:
-        """`cached_answers`: how many pages and how many facets are kept until the next commit; 0 keeps none."""
+    def __init__(
+        self, path: Path | None, *, price_categories: Collection[str] = (), cached_answers: int = 4_096
+    ) -> None:
+        """`price_categories`: the buyer categories whose own prices can be ordered by; others go by the lowest price.
+
+        `cached_answers`: how many pages and how many facets are kept until the next commit; 0 keeps none.
+        """
         self._home = path
+        self._price_categories = sorted(price_categories)
         self._cached_answers = cached_answers
         self._writing = threading.Lock()
         self._writer: tantivy.IndexWriter | None = None
@@ -38,7 +44,7 @@ class SearchIndex:
         self._index = self._open()
         self._index.config_reader("manual")
         self._index.reload()
-        self._state = State(self._index, cached_answers)
+        self._state = State(self._index, self._price_categories, cached_answers)
 
     @property
     def listings(self) -> int:
@@ -56,7 +62,7 @@ class SearchIndex:
                     writer.delete_documents_by_term("offering_id", change.offering_id)
                 if isinstance(change, Listing):
                     self._uncommitted.add(change.offering_id)
-                    writer.add_document(schema.document(change, self._index.schema))
+                    writer.add_document(schema.document(change, self._index.schema, self._price_categories))
 
     def clear(self) -> None:
         """Forgets everything at the next commit, to be fed anew from the first change."""
@@ -70,7 +76,7 @@ class SearchIndex:
             if self._dirty:
                 self._open_writer().commit()
                 self._index.reload()
-                self._state = State(self._index, self._cached_answers)
+                self._state = State(self._index, self._price_categories, self._cached_answers)
                 self._dirty = False
                 self._uncommitted.clear()
             # Noted after the index is durable: a crash in between feeds some changes twice, but skips none.
@@ -100,11 +106,11 @@ class SearchIndex:
 
     def _open(self) -> tantivy.Index:
         if self._home is None:
-            return tantivy.Index(schema.build())
+            return tantivy.Index(schema.build(self._price_categories))
         folder = self._home / "segments"
         try:
             noted = json.loads(self._note_path.read_text())
-            if noted["version"] == schema.VERSION:
+            if noted["version"] == schema.VERSION and noted["price_categories"] == self._price_categories:
                 index = tantivy.Index.open(str(folder))
                 self.last_sequence = int(noted["sequence"])
                 return index
@@ -114,7 +120,7 @@ class SearchIndex:
         self._note_path.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        return tantivy.Index(schema.build(), str(folder))
+        return tantivy.Index(schema.build(self._price_categories), str(folder))
 
     @property
     def _note_path(self) -> Path:
@@ -126,7 +132,8 @@ class SearchIndex:
             return
         fresh = self._note_path.with_suffix(".new")
         with fresh.open("w") as file:
-            json.dump({"version": schema.VERSION, "sequence": sequence}, file)
+            noted = {"version": schema.VERSION, "price_categories": self._price_categories, "sequence": sequence}
+            json.dump(noted, file)
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._note_path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from types import MappingProxyType
 from typing import Generic, TypeVar
 
@@ -60,8 +60,9 @@ class _Recent(Generic[_Answer]):
 class State:
     """The index as of one commit. Safe for any number of threads."""
 
-    def __init__(self, index: tantivy.Index, cached_answers: int) -> None:
+    def __init__(self, index: tantivy.Index, price_categories: Collection[str], cached_answers: int) -> None:
         self._schema = index.schema
+        self._price_categories = price_categories
         self._searcher = index.searcher()
         self._matching = Matching(index, self._searcher)
         self._pages: _Recent[SearchPage] = _Recent(cached_answers)
@@ -134,17 +135,22 @@ class State:
     def _by_key(self, query: SearchQuery, order: Order, total: int) -> tuple[tuple[Hit, ...], Cursor | None]:
         """Reads on from the cursor's key. Offerings that share a key are only used once all of them are there."""
         required = self._matching.required(query.text, query.filters)
+        field, windows = schema.KEY_FIELD[order], True
+        category = query.filters.category
+        if order is Order.PRICE and category is not None and category in self._price_categories:
+            # These keys have no posting lists to read a window from.
+            field, windows = schema.category_price_field(category), False
         lower = query.after.key if query.after is not None else None
         last = (query.after.key, query.after.offering_id) if query.after is not None else (-1, "")
         limit = query.page_size + 9
-        steps = self._first_window(limit, total)
+        steps = self._first_window(limit, total) if windows else 0
         while True:
             upper, steps = self._window(order, lower, steps)
             found = self._searcher.search(
-                self._between(required, order, lower, upper),
+                self._between(required, field, lower, upper),
                 limit,
                 count=False,
-                order_by_field=schema.KEY_FIELD[order],
+                order_by_field=field,
                 order=tantivy.Order.Asc,
             ).hits
             exhausted = len(found) < limit
@@ -160,12 +166,12 @@ class State:
             else:
                 limit *= 4
 
-    def _between(self, required: Query, order: Order, lower: int | None, upper: int | None) -> Query:
+    def _between(self, required: Query, field: str, lower: int | None, upper: int | None) -> Query:
         if lower is None and upper is None:
             return required
         within = Query.range_query(
             self._schema,
-            schema.KEY_FIELD[order],
+            field,
             tantivy.FieldType.Integer,
             lower_bound=lower if lower is not None else 0,
             upper_bound=upper,

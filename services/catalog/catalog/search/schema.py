@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import blake2b
 
 import tantivy
@@ -10,7 +11,7 @@ from catalog.search.values import Listing, Order, price_bucket
 from catalog.search.words import indexed
 
 # Indexes of another version are thrown away and fed anew.
-VERSION = 1
+VERSION = 2
 
 SEPARATOR = "\x1f"
 SAMPLE_OF = 256
@@ -25,7 +26,7 @@ _FILTERED_PRICES = ("category", "priced", "currency", "price_bucket", "sampled")
 _FAST = {"modality", "cooperative", "access_mode", "price_bucket"}
 
 
-def build() -> tantivy.Schema:
+def build(price_categories: Collection[str]) -> tantivy.Schema:
     schema = tantivy.SchemaBuilder()
     schema.add_text_field("offering_id", stored=True, tokenizer_name="raw", index_option="basic")
     # `text` holds all words, the title's too: a required word is then one posting list, not a union of fields.
@@ -40,6 +41,9 @@ def build() -> tantivy.Schema:
         schema.add_text_field(name, fast=True, tokenizer_name="raw", index_option="basic")
     for name in KEY_FIELD.values():
         schema.add_integer_field(name, fast=True, indexed=True)
+    for category in price_categories:
+        # Scanned only: indexing every key once more for each category would double the index.
+        schema.add_integer_field(category_price_field(category), fast=True, indexed=False)
     schema.add_integer_field("min_amount", fast=True, indexed=True)
     # One path per buyer category.
     schema.add_json_field("amount", fast=True, tokenizer_name="raw", index_option="basic")
@@ -47,7 +51,7 @@ def build() -> tantivy.Schema:
     return schema.build()
 
 
-def document(listing: Listing, schema: tantivy.Schema) -> tantivy.Document:
+def document(listing: Listing, schema: tantivy.Schema, price_categories: Collection[str]) -> tantivy.Document:
     title, title_characters = indexed(listing.title)
     rest, rest_characters = indexed(f"{listing.description}\n{listing.cooperative_title}")
     categories = {category: path(category) for category in listing.prices}
@@ -74,6 +78,9 @@ def document(listing: Listing, schema: tantivy.Schema) -> tantivy.Document:
         "amount": {at: listing.prices[category].amount_minor for category, at in categories.items()},
         "bucket": {at: price_bucket(listing.prices[category].amount_minor) for category, at in categories.items()},
     }
+    for category, price in listing.prices.items():
+        if category in price_categories:
+            fields[category_price_field(category)] = price_key(listing.offering_id, price.amount_minor)
     if title_characters or rest_characters:
         fields["characters"] = f"{title_characters} {rest_characters}"
     if _digest(listing.offering_id) % SAMPLE_OF == 0:
@@ -95,6 +102,11 @@ def price_key(offering_id: str, amount_minor: int) -> int:
 def path(category: str) -> str:
     """A category as a path in the JSON fields; hexadecimal, because dots and spaces there mean something."""
     return f"c{category.encode().hex()}"
+
+
+def category_price_field(category: str) -> str:
+    """The field that orders by what a category pays."""
+    return f"price_key_{path(category)}"
 
 
 def _with_tie(value: int, bits: int, offering_id: str) -> int:

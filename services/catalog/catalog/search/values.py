@@ -16,7 +16,7 @@ class Order(StrEnum):
 
     RELEVANCE = "relevance"  # best first; equal scores keep one order until the next commit
     NEWEST = "newest"  # by published_at, latest first
-    PRICE = "price"  # by min_price_amount_minor, cheapest first, whatever the currency: filter by one
+    PRICE = "price"  # cheapest first by the filtered category's price, else the lowest, whatever the currency
 
 
 class Facet(StrEnum):
