@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from broker_market import DAY, Deal, Market, Site, claims_of
 from house import Person, refused, request_id
 from hypothesis import given
@@ -20,6 +21,7 @@ from rochdale.access_broker.v1 import access_broker_pb2 as pb
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale.type.v1 import money_pb2, scope_pb2
 from rochdale_kit.clock import new_id, now
+from rochdale_kit.database import Database
 from rochdale_kit.refusals import Refusal
 from rochdale_kit.scope import escapes
 from rochdale_kit.signing import MAX_TOKEN_BYTES, KeySet, SigningKey, TokenRules, verify_token
@@ -152,6 +154,24 @@ async def test_sixty_at_once_get_sixty_tokens(market: Market, site: Site, buyer:
     deal = await opened(market, site, buyer)
     issued = await asyncio.gather(*(market.issue(buyer, deal) for _ in range(60)))
     assert len({one.token_id for one in issued}) == 60
+
+
+async def test_connections_that_died_while_nobody_asked_cost_no_token(
+    market: Market, site: Site, buyer: Person
+) -> None:
+    deal = await opened(market, site, buyer)
+    database = Database(await market.house.database_url("access_broker"))
+    for _ in range(2):
+        async with database.begin() as connection:
+            await connection.execute(
+                sa.text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+        issued = await asyncio.gather(*(market.issue(buyer, deal) for _ in range(5)))
+        assert len({one.token_id for one in issued}) == 5
+    await database.close()
 
 
 async def test_only_the_holder_is_given_a_token(market: Market, site: Site, buyer: Person) -> None:
