@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from broker_market import DAY, YEAR, Deal, Market, Site, until
 from house import Person, refused, request_id
 
@@ -15,6 +16,7 @@ from rochdale.access_broker.v1 import events_pb2
 from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale.type.v1 import scope_pb2
+from rochdale_kit.database import Database, parked_table
 from rochdale_kit.signing import canonical_hash
 
 
@@ -307,6 +309,27 @@ async def test_a_suspension_heard_first_waits_for_the_beginning(market: Market, 
     await market.tell(licensing_events.LicenseActivated(license=deal.license))
     grant = await market.grant_of(deal, pb.GRANT_STATE_SUSPENDED)
     assert grant.state_reason == "LICENSE_SUSPENDED"
+
+
+@pytest.mark.parametrize("where", ["name", "licensor", "licensee"])
+async def test_a_license_nobody_could_be_found_by_is_parked_and_the_next_one_goes_on(
+    market: Market, site: Site, buyer: Person, where: str
+) -> None:
+    deal = market.deal(site, buyer)
+    if where == "name":
+        deal.license.name = deal.terms.license = "licenses/../../etc/passwd"
+    else:
+        setattr(deal.terms, where, f"{getattr(deal.terms, where)}/x")
+    deal.seal()
+    await market.tell(licensing_events.LicenseActivated(license=deal.license))
+    await market.activate(market.deal(site, buyer))
+    body = licensing_events.LicenseActivated(license=deal.license).SerializeToString()
+    database = Database(await market.house.database_url("access_broker"))
+    async with database.read() as connection:
+        table = parked_table
+        rows = (await connection.execute(sa.select(table.c.reason).where(table.c.body == body))).all()
+    await database.close()
+    assert [row.reason for row in rows] == ["EVENT_ILL_FORMED"]
 
 
 async def test_nobody_sees_the_grants_of_others(market: Market, site: Site, buyer: Person) -> None:
