@@ -13,7 +13,6 @@ from google.protobuf.message import DecodeError, Message
 from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.client import JetStreamContext
 from opentelemetry.trace import SpanKind
@@ -80,10 +79,14 @@ class Consumer:
             try:
                 if pull is None:
                     pull = await self._subscribe()
-                for message in await pull.fetch(64, timeout=2):
+                try:
+                    messages = await pull.fetch(64, timeout=2)
+                except TimeoutError:
+                    # Nothing came. Usually nats-py's own TimeoutError, which is one; the plain one when the time ran out
+                    # between its two requests, which is no reason to subscribe anew.
+                    continue
+                for message in messages:
                     await self._handle(message)
-            except NatsTimeoutError:
-                continue
             except (NatsError, *LOST) as error:
                 log.warning("consumer %s waits: %s", self.name, error)
                 pull = None
