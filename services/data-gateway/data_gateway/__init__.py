@@ -1,0 +1,1 @@
+"""One per cooperative: ingestion, versions, and the door through which data leaves."""

@@ -1,0 +1,139 @@
+"""The broker as this gateway calls it, with its own session; and the broker's public keys, remembered on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+
+from rochdale.access_broker.v1 import access_broker_pb2 as pb
+from rochdale.access_broker.v1 import access_broker_pb2_grpc
+from rochdale_kit.identity import Credentials
+from rochdale_kit.signing import KeySet
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_SECONDS = 5.0
+KEY_REFRESH_SECONDS = 30.0
+REGISTER_SECONDS = 60.0
+
+
+class Broker:
+    """Every method raises AioRpcError when the broker, or identity for the session, refuses or cannot be reached."""
+
+    def __init__(self, address: str, credentials: Credentials) -> None:
+        self._channel = grpc.aio.insecure_channel(address)
+        self._stub = access_broker_pb2_grpc.AccessBrokerServiceStub(self._channel)
+        self._credentials = credentials
+
+    async def register(self, public_url: str, control_address: str) -> None:
+        request = pb.RegisterGatewayRequest(public_url=public_url, control_address=control_address)
+        await self._stub.RegisterGateway(request, timeout=TIMEOUT_SECONDS, metadata=await self._credentials.metadata())
+
+    async def revocations(self, after_sequence: int) -> pb.ListRevocationsResponse:
+        request = pb.ListRevocationsRequest(after_sequence=after_sequence)
+        reply: pb.ListRevocationsResponse = await self._stub.ListRevocations(
+            request, timeout=TIMEOUT_SECONDS, metadata=await self._credentials.metadata()
+        )
+        return reply
+
+    async def chains(self) -> AsyncIterator[pb.GrantChain]:
+        """Those of every open grant of this gateway."""
+        token = ""
+        while True:
+            reply = await self._stub.ListGrantChains(
+                pb.ListGrantChainsRequest(page_token=token),
+                timeout=TIMEOUT_SECONDS,
+                metadata=await self._credentials.metadata(),
+            )
+            for chain in reply.chains:
+                yield chain
+            token = reply.next_page_token
+            if not token:
+                return
+
+    async def key_set(self) -> str:
+        reply: pb.KeySet = await self._stub.GetKeySet(pb.GetKeySetRequest(), timeout=TIMEOUT_SECONDS)
+        return reply.jwks_json
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+class BrokerKeys:
+    """The keys that verify tokens and heartbeats, fetched from the configured broker and never from where a token says."""
+
+    def __init__(self, broker: Broker, cache: Path) -> None:
+        self._broker = broker
+        self._cache = cache
+        self._keys = KeySet({})
+        self._asked = float("-inf")
+        self._lock = asyncio.Lock()
+
+    @property
+    def keys(self) -> KeySet:
+        return self._keys
+
+    def load(self) -> None:
+        """Remembers the keys of the last run, so that a restart while the broker restarts costs nothing."""
+        try:
+            self._keys = KeySet.from_jwks(self._cache.read_text("utf-8"))
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            log.warning("the remembered keys of the broker cannot be read: %s", type(error).__name__)
+
+    async def refresh(self) -> None:
+        """Fetches now, but at most once a second: a flood of unknown key ids must not become a flood of calls."""
+        async with self._lock:
+            if time.monotonic() - self._asked < 1.0:
+                return
+            self._asked = time.monotonic()
+            document = await self._broker.key_set()
+            keys = KeySet.from_jwks(document)
+            if not len(keys):
+                return
+            self._keys = keys
+            await asyncio.to_thread(self._remember, document)
+
+    async def run(self) -> None:
+        """Refreshes until canceled."""
+        while True:
+            try:
+                await self.refresh()
+            except (grpc.aio.AioRpcError, ValueError) as error:
+                log.warning("the broker's keys cannot be fetched: %s", type(error).__name__)
+            await asyncio.sleep(KEY_REFRESH_SECONDS if len(self._keys) else 0.3)
+
+    def _remember(self, document: str) -> None:
+        partial = self._cache.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(json.loads(document)))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._cache)
+
+
+class Registration:
+    """Says where this gateway is, at the start and each minute. Until the broker knows it, it sends no heartbeats."""
+
+    def __init__(self, broker: Broker, public_url: str) -> None:
+        self._broker = broker
+        self._public_url = public_url
+
+    async def run(self, control_address: str) -> None:
+        """Until canceled. control_address: where stewards reach our gRPC, known once it listens."""
+        while True:
+            pause = REGISTER_SECONDS
+            try:
+                await self._broker.register(self._public_url, control_address)
+            except grpc.aio.AioRpcError as error:
+                log.warning("the broker does not take the registration: %s", error.code().name)
+                pause = 0.5
+            await asyncio.sleep(pause)

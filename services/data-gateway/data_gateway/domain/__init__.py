@@ -1,0 +1,1 @@
+"""The gateway's rules: chains, tokens, ranges, addresses, versions. No clock, no ids, no connection."""

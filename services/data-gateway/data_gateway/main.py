@@ -1,0 +1,115 @@
+"""Builds a data gateway: every part, in order, by name. A part not built here does not exist."""
+
+from pathlib import Path
+
+from data_gateway.broker import Broker, BrokerKeys, Registration
+from data_gateway.config import Config, read_key, read_secret
+from data_gateway.doors.app import build_app
+from data_gateway.doors.delta import DeltaSharing
+from data_gateway.doors.files import FileDoor
+from data_gateway.doors.reading import Reading
+from data_gateway.doors.sending import Sender
+from data_gateway.doors.uploads import UploadDoor
+from data_gateway.enforcement import Enforcement
+from data_gateway.events import BrokerEvents
+from data_gateway.feed import TrustFeed
+from data_gateway.grants import Grants
+from data_gateway.intake import Intake
+from data_gateway.revocations import Revocations
+from data_gateway.service import ACCESS, DESCRIPTOR, DataGatewayService
+from data_gateway.shelf import Shelf
+from data_gateway.storage import Storage
+from data_gateway.streams import LiveStreams
+from data_gateway.usage import UsageMeter
+from rochdale.access_broker.v1 import events_pb2 as broker_events
+from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
+from rochdale_kit.boundary import Boundary
+from rochdale_kit.database import Database
+from rochdale_kit.identity import Credentials, KeySource, Sessions
+from rochdale_kit.inbox import Consumer, on
+from rochdale_kit.outbox import Publisher
+from rochdale_kit.server import Service, connect_nats
+from rochdale_kit.telemetry import Telemetry
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def build(config: Config) -> Service:
+    """A service ready to start."""
+    own, url = config.cooperative, config.public_url
+    pseudonym_key, url_key = read_key(config.pseudonym_key_file), read_key(config.url_key_file)
+    telemetry = Telemetry("data_gateway", config.otlp_endpoint, config.trace_ratio)
+    credentials = Credentials(config.identity_address, read_secret(config.api_key_file))
+    storage = Storage(config.storage_directory)
+    database = Database(config.database_url)
+    nats = await connect_nats(config.nats_url, f"data_gateway {own}")
+    identity_keys = KeySource(config.identity_address)
+    sessions = Sessions(identity_keys)
+
+    broker = Broker(config.broker_address, credentials)
+    broker_keys = BrokerKeys(broker, storage.root / "broker_keys.json")
+    broker_keys.load()
+    grants = Grants(own)
+    revocations = Revocations(grants)
+    async with database.read() as connection:
+        await grants.load(connection)
+        await revocations.load(connection)
+    feed = TrustFeed(own, database, nats, broker, broker_keys, grants, revocations, config.feed_silence_seconds)
+    registration = Registration(broker, url)
+    heard = BrokerEvents(own, grants, revocations)
+    consumer = Consumer(
+        # Each cooperative's gateway under a name of its own: under one they would take turns at the events.
+        f"data_gateway_{own}",
+        "access_broker",
+        [on(broker_events.GrantOpened, heard.grant_opened), on(broker_events.AccessRevoked, heard.access_revoked)],
+        database,
+        nats,
+        telemetry,
+    )
+
+    intake = Intake(database, storage, pseudonym_key)
+    shelf = Shelf(database, storage)
+    enforcement = Enforcement(own, url, broker_keys, feed, grants, revocations)
+    streams = LiveStreams(enforcement.allows)
+
+    def look_again() -> None:
+        enforcement.forget()
+        streams.sweep()
+
+    revocations.on_change = look_again
+    usage = UsageMeter(database)
+    reading = Reading(enforcement, shelf)
+    files = FileDoor(reading, Sender(enforcement, streams, usage), usage, own, url, url_key)
+    delta = DeltaSharing(reading, usage, own, url, url_key)
+    uploads = UploadDoor(database, storage, intake, sessions, own)
+    stewards = DataGatewayService(database, storage, intake, own, url)
+
+    service = Service("data_gateway", telemetry)
+    service.serve_grpc(
+        config.grpc_address,
+        DESCRIPTOR,
+        Boundary(DESCRIPTOR, ACCESS, sessions, telemetry),
+        lambda server: data_gateway_pb2_grpc.add_DataGatewayServiceServicer_to_server(stewards, server),
+        config.reflection,
+    )
+    service.serve_http(config.http_address, build_app(service, telemetry, uploads, files, delta))
+    service.loop("identity keys", identity_keys.run)
+    service.loop("broker keys", broker_keys.run)
+    service.loop("feed", feed.run)
+    service.loop("hear the broker", consumer.run)
+    service.loop("registration", lambda: registration.run(config.control_address or service.grpc_address))
+    service.loop("intake", intake.run)
+    service.loop("streams", streams.run)
+    service.loop("usage", usage.run)
+    service.loop("outbox", Publisher("data_gateway", database, nats, telemetry).run)
+    service.check("database", database.check)
+    service.check("identity keys", identity_keys.check)
+    service.check("feed", feed.check)
+    service.check_nats(nats)
+    service.close(database.close)
+    service.close(nats.close)
+    service.close(broker.close)
+    service.close(storage.close)
+    service.close(shelf.close)
+    service.close(usage.close)
+    return service
