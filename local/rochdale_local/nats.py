@@ -23,7 +23,9 @@ from rochdale_local.processes import (
 )
 
 USER_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-MAX_PAYLOAD_BYTES = 256 * 1024
+# Four times what a request may hold: an event repeats what was asked and says more, and one that is too large for the
+# server would stay in its outbox for ever, with all events behind it.
+MAX_PAYLOAD_BYTES = 1024 * 1024
 START_ATTEMPTS = 5
 
 

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from catalog_world import Shop, eventually, offered, offering_request, prepared, tier
+from catalog_world import Shop, offered, offering_request, prepared, tier
 from house import Person, refused
 
 from rochdale.catalog.v1 import catalog_pb2 as pb
@@ -287,21 +287,33 @@ async def test_offerings_come_in_pages_newest_first(shop: Shop) -> None:
     assert seen == sorted(names, reverse=True)
 
 
-async def test_the_largest_offering_that_is_taken_is_also_told(shop: Shop) -> None:
+async def test_the_largest_offerings_are_told_listed_and_found(shop: Shop) -> None:
     steward = await shop.steward("large")
     dataset = await shop.dataset(steward, versions=0)
-    columns = [f"{number:03}{'x' * 100}" for number in range(600)]
+    # Almost as much as a request may hold.
+    columns = [f"{number:04}{'x' * 240}" for number in range(1_040)]
     await shop.tell(prepared(dataset, 1, columns))
     await shop.published(dataset, 1)
     wide = offered("large")
     wide.datasets[0].columns[:] = columns
     rule = await shop.rule(steward, datasets=wide.datasets)
-    offering = await shop.publish(steward, rule, datasets=wide.datasets, description="x" * 20_000)
-    async with refused("REQUEST_INVALID"):
-        await shop.publish(steward, rule, description="x" * 20_001)
-    assert (await shop.told(offering.name, 1))[0].offering == offering
+    many = {(await shop.publish(steward, rule, datasets=wide.datasets, description="gigantic")).name for _ in range(18)}
+    assert len(await shop.told("cooperatives/large/offerings", 18)) == 18
+    await shop.found(18, query="gigantic", page_size=1)
 
-    async def sent() -> bool:
-        return not await shop.query("SELECT 1 FROM outbox WHERE publish_time IS NULL")
-
-    await eventually(sent)
+    # Together more than a client takes in one reply: pages are shorter, and none is missing.
+    listed, found, token = set[str](), set[str](), ""
+    while True:
+        page = await shop.catalog.ListOfferings(pb.ListOfferingsRequest(parent="cooperatives/large", page_token=token))
+        listed |= {offering.name for offering in page.offerings}
+        if not (token := page.next_page_token):
+            break
+    for order in (pb.SEARCH_ORDER_RELEVANCE, pb.SEARCH_ORDER_PRICE):
+        while True:
+            hits = await shop.search(query="gigantic", page_size=100, order=order, page_token=token)
+            found |= {hit.offering.name for hit in hits.hits}
+            if not (token := hits.next_page_token):
+                break
+        assert found == many
+        found.clear()
+    assert listed == many

@@ -115,7 +115,7 @@ async def test_sqlalchemy_understands_the_address(postgres: Postgres) -> None:
 
 async def test_nats_asks_for_the_password(nats_server: NatsServer) -> None:
     client = await calm(nats_server.url())
-    assert client.max_payload == 256 * 1024
+    assert client.max_payload == 1024 * 1024
     await client.close()
     # The client leaves a socket open when it is turned away, so the strangers speak for themselves.
     for credentials in ({}, {"user": "rochdale", "pass": "wrong"}):

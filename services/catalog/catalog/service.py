@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
+
+from google.protobuf.message import Message
 
 from catalog import domain, store
 from catalog.search import Cursor, Facet, Filters, Order, SearchIndex, SearchPage, SearchQuery, TooDeep, WrongCursor
@@ -38,6 +41,8 @@ ACCESS = {
     "SearchOfferings": PUBLIC,
 }
 DEFAULT_HITS = 20
+# gRPC clients take 4 MiB unless told otherwise, and one offering may be a quarter of one.
+REPLY_BYTES = 2 * 1024 * 1024
 # tantivy lets go of Python's lock; more threads than this only wait for the same cores.
 SEARCH_THREADS = 4
 
@@ -95,7 +100,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         position = paging.decode(list_name, request.page_token, str)
         async with self._database.read() as connection:
             rows = await store.datasets(connection, _id(request.parent), str(position[0]) if position else "", size + 1)
-        shown, token = paging.page(list_name, rows, size, lambda row: (row.name,))
+        shown, token = paging.page(list_name, rows, _fitting(rows, size), lambda row: (row.name,))
         return pb.ListDatasetsResponse(datasets=shown, next_page_token=token)
 
     async def GetVersion(self, request: pb.GetVersionRequest, context: Context) -> pb.Version:
@@ -113,9 +118,9 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
         assert before is None or isinstance(before, int), "decode lets nothing else through"
         async with self._database.read() as connection:
             rows = await store.versions(connection, request.parent, before, size + 1)
-        shown, token = paging.page(list_name, rows, size, lambda row: (row.number,))
-        for version in shown:
+        for version in rows:
             del version.files[:]
+        shown, token = paging.page(list_name, rows, _fitting(rows, size), lambda row: (row.number,))
         return pb.ListVersionsResponse(versions=shown, next_page_token=token)
 
     async def PublishOffering(self, request: pb.PublishOfferingRequest, context: Context) -> pb.Offering:
@@ -181,7 +186,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             rows = await store.offerings(
                 connection, _id(request.parent), str(position[0]) if position else None, size + 1
             )
-        shown, token = paging.page(list_name, rows, size, lambda row: (_id(row.name),))
+        shown, token = paging.page(list_name, rows, _fitting(rows, size), lambda row: (_id(row.name),))
         return pb.ListOfferingsResponse(offerings=shown, next_page_token=token)
 
     async def SearchOfferings(self, request: pb.SearchOfferingsRequest, context: Context) -> pb.SearchOfferingsResponse:
@@ -189,13 +194,19 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             require_currency(request.max_price.currency)
         list_name = search_name(request)
         query = _query(request, list_name)
-        found = await self._search(query)
-        async with self._database.read() as connection:
-            offerings = await store.offerings_by_id(connection, [hit.offering_id for hit in found.hits])
-            datasets = await store.datasets_named(
-                connection, (offering.scope.datasets[0].dataset for offering in offerings.values())
-            )
-            names = await store.cooperative_names(connection, {_cooperative(o.name) for o in offerings.values()})
+        while True:
+            found = await self._search(query)
+            async with self._database.read() as connection:
+                offerings = await store.offerings_by_id(connection, [hit.offering_id for hit in found.hits])
+                datasets = await store.datasets_named(
+                    connection, (offering.scope.datasets[0].dataset for offering in offerings.values())
+                )
+                names = await store.cooperative_names(connection, {_cooperative(o.name) for o in offerings.values()})
+            fitting = _fitting(list(offerings.values()), len(found.hits))
+            if fitting == len(found.hits):
+                break
+            # Asked again for fewer rather than cut here: only the index knows where the next page begins.
+            query = replace(query, page_size=fitting)
         hits = []
         for hit in found.hits:
             # One closed a moment ago may still be in the index; it is not shown.
@@ -276,6 +287,16 @@ def search_name(request: pb.SearchOfferingsRequest) -> str:
     asked.ClearField("page_size")
     asked.ClearField("facets")
     return "search?" + hashlib.sha256(asked.SerializeToString(deterministic=True)).hexdigest()
+
+
+def _fitting(rows: Sequence[Message], size: int) -> int:
+    """How many rows of a page fit into one reply, at least one: a page may always be shorter than asked."""
+    total = 0
+    for number, row in enumerate(rows[:size]):
+        total += row.ByteSize()
+        if total > REPLY_BYTES and number:
+            return number
+    return size
 
 
 def _id(name: str) -> str:
