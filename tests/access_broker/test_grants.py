@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from broker_market import DAY, YEAR, Deal, Market, Site, until
-from house import Person, refused, request_id
+from house import Person, refused
 
 from access_broker import main
 from access_broker.config import Config
 from rochdale.access_broker.v1 import access_broker_pb2 as pb
 from rochdale.access_broker.v1 import events_pb2
-from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
+from rochdale.governance.v1 import governance_pb2
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit.database import Database, parked_table
@@ -374,65 +374,3 @@ async def test_grants_and_chains_come_in_pages_each_once(market: Market) -> None
     assert [chain.grant.name for chain in chains] == names
     async with refused("PAGE_TOKEN_INVALID"):
         await market.broker.ListGrants(pb.ListGrantsRequest(page_token=request.page_token), metadata=buyer.metadata)
-
-
-async def test_the_real_governance_service_finds_a_license_agreed_after_a_narrowing(
-    market: Market, buyer: Person
-) -> None:
-    site = await market.site("real")
-    await market.house.start("governance")
-    governance: Any = governance_pb2_grpc.GovernanceServiceStub(market.house.channel("governance"))
-    await governance.CreateCooperative(
-        governance_pb2.CreateCooperativeRequest(
-            request_id=request_id(), display_name="Real", charter=governance_pb2.Charter(required_approvals=1)
-        ),
-        metadata=site.steward.metadata,
-    )
-    plan = market.deal(site, buyer)
-    first = await governance.ProposeSharingRule(
-        governance_pb2.ProposeSharingRuleRequest(
-            request_id=request_id(),
-            parent=f"cooperatives/{site.id}",
-            effect=governance_pb2.RULE_EFFECT_ALLOW,
-            scope=plan.rule.scope,
-            rationale="Research helps us.",
-        ),
-        metadata=site.steward.metadata,
-    )
-    narrower = scope_pb2.SharingScope()
-    narrower.CopyFrom(first.scope)
-    narrower.max_mode = scope_pb2.ACCESS_MODE_STREAM
-    second = await governance.NarrowSharingRule(
-        governance_pb2.NarrowSharingRuleRequest(
-            request_id=request_id(), name=first.name, scope=narrower, revision=first.revision
-        ),
-        metadata=site.steward.metadata,
-    )
-
-    def agreed(seconds_after: float) -> Deal:
-        deal = market.deal(site, buyer)
-        deal.rule.CopyFrom(first)
-        deal.terms.sharing_rule = deal.offering.tiers[0].sharing_rule = first.name
-        moment = second.effective_time.ToNanoseconds() + int(seconds_after * 1e9)
-        deal.terms.agree_time.FromNanoseconds(moment)
-        return deal.seal()
-
-    # The broker of this market asks the shelf; this one asks governance itself.
-    real = await main.build(
-        Config(
-            database_url=await market.house.database_url("access_broker"),
-            nats_url=market.house.nats.url(),
-            identity_address=market.house.services["identity"].grpc_address,
-            **(market.broker_settings() | {"governance_address": market.house.services["governance"].grpc_address}),
-        )
-    )
-    await market.house.services["access_broker"].stop()
-    market.house.services["access_broker"] = real
-    await real.start()
-    await real.healthy.wait()
-    in_time, too_late = agreed(-0.000_001), agreed(0)
-    for deal in (in_time, too_late):
-        market.shelf.offerings[deal.offering.name] = deal.offering
-        await market.tell(licensing_events.LicenseActivated(license=deal.license))
-    assert (await market.grant_of(too_late)).state_reason == "RULE_NOT_IN_FORCE"
-    assert (await market.grant_of(in_time)).state == pb.GRANT_STATE_OPEN
