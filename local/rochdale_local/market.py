@@ -168,7 +168,9 @@ class Market:
                 self._progress("Stripe simulator")
                 await self._start_simulator(plan)
             self.rooms = plan.rooms(self.postgres, self.nats)
-            await asyncio.gather(*(self._prepare(room) for room in self.rooms))
+            # One after another: Alembic keeps the migration under way in a global, and two at once would mix.
+            for room in self.rooms:
+                await self._prepare(room)
             for room in self.rooms:
                 self._progress(room.name)
                 await self.runner.start(room)

@@ -245,7 +245,10 @@ class Postgres:
     async def _answers(self) -> bool:
         try:
             connection = await self._connect()
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.InterfaceError):
+        except (OSError, TimeoutError, asyncpg.InterfaceError):
+            return False
+        # While it starts, it may also take a connection and close it again.
+        except (asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             return False
         except asyncpg.InvalidPasswordError:
             raise CannotStart(
