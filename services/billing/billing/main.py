@@ -1,0 +1,76 @@
+"""Builds billing: every part, in order, by name. A part not built here does not exist."""
+
+from pathlib import Path
+
+from billing.attempts import Attempts
+from billing.config import Config, split_secrets
+from billing.door import door
+from billing.events import LicensingEvents
+from billing.keeper import Keeper
+from billing.rail import Rail
+from billing.service import ACCESS, DESCRIPTOR, BillingService
+from billing.settlement import Settlement
+from billing.webhooks import Inbox
+from rochdale.billing.v1 import billing_pb2_grpc
+from rochdale.licensing.v1 import events_pb2 as licensing_events
+from rochdale_kit.boundary import Boundary
+from rochdale_kit.database import Database
+from rochdale_kit.identity import KeySource, Sessions
+from rochdale_kit.inbox import Consumer, on
+from rochdale_kit.outbox import Publisher
+from rochdale_kit.server import Service, connect_nats
+from rochdale_kit.telemetry import Telemetry
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def build(config: Config) -> Service:
+    """A service ready to start."""
+    telemetry = Telemetry("billing", config.otlp_endpoint, config.trace_ratio)
+    database = Database(config.database_url)
+    nats = await connect_nats(config.nats_url, "billing")
+    identity_keys = KeySource(config.identity_address)
+    rail = Rail(config.stripe_api_key, config.stripe_api_base, telemetry) if config.stripe_api_key else None
+    settlement = Settlement(database, telemetry)
+    attempts = Attempts(database, rail, settlement)
+    keeper = Keeper(database, attempts, config)
+    inbox = Inbox(database, attempts, settlement, telemetry)
+    events = LicensingEvents(config.order_ttl_seconds)
+    billing = BillingService(database, attempts, settlement, config.public_url, cards=rail is not None)
+
+    service = Service("billing", telemetry)
+    service.serve_grpc(
+        config.grpc_address,
+        DESCRIPTOR,
+        Boundary(DESCRIPTOR, ACCESS, Sessions(identity_keys), telemetry),
+        lambda server: billing_pb2_grpc.add_BillingServiceServicer_to_server(billing, server),
+        config.reflection,
+    )
+    secrets = split_secrets(config.stripe_webhook_secret) if rail is not None else None
+    service.serve_http(config.http_address, door(inbox, secrets, live=rail is not None and rail.live))
+    hear_licensing = Consumer(
+        "billing",
+        "licensing",
+        [
+            on(licensing_events.LicenseAgreed, events.license_agreed),
+            on(licensing_events.LicenseTerminated, events.license_terminated),
+        ],
+        database,
+        nats,
+        telemetry,
+    )
+    service.loop("identity keys", identity_keys.run)
+    service.loop("outbox", Publisher("billing", database, nats, telemetry).run)
+    service.loop("hear licensing", hear_licensing.run)
+    service.loop("keeper", keeper.keep)
+    if rail is not None:
+        service.loop("webhooks", inbox.run)
+        service.loop("sweep", keeper.sweep)
+        service.close(rail.close)
+    # Stripe is no part of health: while it is away, orders are made and bank transfers confirmed.
+    service.check("database", database.check)
+    service.check("identity keys", identity_keys.check)
+    service.check_nats(nats)
+    service.close(database.close)
+    service.close(nats.close)
+    return service
