@@ -92,7 +92,9 @@ class _PaymentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentS
     PAYMENT_STATE_SUCCEEDED: _PaymentState.ValueType  # 3
     """Received in full."""
     PAYMENT_STATE_FAILED: _PaymentState.ValueType  # 4
-    """Declined or given up; another may be started."""
+    """Declined or given up, and ended at the rail; another may be started. A page of CHECKOUT takes another card after a
+    decline and stays PENDING.
+    """
     PAYMENT_STATE_UNKNOWN: _PaymentState.ValueType  # 5
     """The rail did not answer; it is asked again with the same key."""
 
@@ -108,7 +110,9 @@ PAYMENT_STATE_PENDING: PaymentState.ValueType  # 2
 PAYMENT_STATE_SUCCEEDED: PaymentState.ValueType  # 3
 """Received in full."""
 PAYMENT_STATE_FAILED: PaymentState.ValueType  # 4
-"""Declined or given up; another may be started."""
+"""Declined or given up, and ended at the rail; another may be started. A page of CHECKOUT takes another card after a
+decline and stays PENDING.
+"""
 PAYMENT_STATE_UNKNOWN: PaymentState.ValueType  # 5
 """The rail did not answer; it is asked again with the same key."""
 Global___PaymentState: _TypeAlias = PaymentState  # noqa: Y015
@@ -215,7 +219,10 @@ class Payment(_message.Message):
     payment_reference: _builtins.str
     """For BANK_TRANSFER: the reference to give."""
     failure_code: _builtins.str
-    """Why it failed, as the rail says it, such as "card_declined"; empty otherwise."""
+    """Why it failed, as the rail says it, such as "card_declined"; empty otherwise. Ours are "canceled" (another payment
+    took its place, or the order was closed), "rail_unavailable" (the rail did not answer for a day), "amount_mismatch"
+    and "order_not_open" (it took money that does not pay the order) and "refunded" (that money was given back).
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What it collects."""

@@ -85,7 +85,8 @@ class BillingServiceServicer:
     def StartPayment(self, request, context):
         """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
         ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
-        AMOUNT_BELOW_MINIMUM, RAIL_UNAVAILABLE (try again), RETURN_URL_INVALID, REQUEST_ID_REUSED.
+        AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
+        again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -100,8 +101,8 @@ class BillingServiceServicer:
 
     def ConfirmBankTransfer(self, request, context):
         """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
-        AMOUNT_MISMATCH, CURRENCY_MISMATCH, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that can no longer be
-        canceled), REQUEST_ID_REUSED.
+        AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
+        can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,14 +42,15 @@ class BillingServiceStub:
     StartPayment: _grpc.UnaryUnaryMultiCallable[_billing_pb2.StartPaymentRequest, _billing_pb2.Payment]
     """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
     ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
-    AMOUNT_BELOW_MINIMUM, RAIL_UNAVAILABLE (try again), RETURN_URL_INVALID, REQUEST_ID_REUSED.
+    AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
+    again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
     """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetPaymentRequest, _billing_pb2.Payment]
     """One payment. Refuses with NOT_FOUND."""
     ConfirmBankTransfer: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ConfirmBankTransferRequest, _billing_pb2.Order]
     """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
-    AMOUNT_MISMATCH, CURRENCY_MISMATCH, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that can no longer be
-    canceled), REQUEST_ID_REUSED.
+    AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
+    can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
     """
 
 @_typing.type_check_only
@@ -66,14 +67,15 @@ class BillingServiceAsyncStub(BillingServiceStub):
     StartPayment: _aio.UnaryUnaryMultiCallable[_billing_pb2.StartPaymentRequest, _billing_pb2.Payment]  # type: ignore[assignment]
     """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
     ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
-    AMOUNT_BELOW_MINIMUM, RAIL_UNAVAILABLE (try again), RETURN_URL_INVALID, REQUEST_ID_REUSED.
+    AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
+    again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetPaymentRequest, _billing_pb2.Payment]  # type: ignore[assignment]
     """One payment. Refuses with NOT_FOUND."""
     ConfirmBankTransfer: _aio.UnaryUnaryMultiCallable[_billing_pb2.ConfirmBankTransferRequest, _billing_pb2.Order]  # type: ignore[assignment]
     """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
-    AMOUNT_MISMATCH, CURRENCY_MISMATCH, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that can no longer be
-    canceled), REQUEST_ID_REUSED.
+    AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
+    can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
     """
 
 class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -105,7 +107,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_billing_pb2.Payment, _abc.Awaitable[_billing_pb2.Payment]]:
         """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
         ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
-        AMOUNT_BELOW_MINIMUM, RAIL_UNAVAILABLE (try again), RETURN_URL_INVALID, REQUEST_ID_REUSED.
+        AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
+        again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -123,8 +126,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_billing_pb2.Order, _abc.Awaitable[_billing_pb2.Order]]:
         """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
-        AMOUNT_MISMATCH, CURRENCY_MISMATCH, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that can no longer be
-        canceled), REQUEST_ID_REUSED.
+        AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
+        can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
         """
 
 def add_BillingServiceServicer_to_server(servicer: BillingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
