@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,10 @@ import grpc
 import protovalidate
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
-from opentelemetry.trace import SpanKind
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from opentelemetry.trace import SpanKind, StatusCode
+from sqlalchemy.exc import DBAPIError
 
+from rochdale_kit.database import is_lost
 from rochdale_kit.identity import Access, Sessions, _principal, authorize, bearer
 from rochdale_kit.refusals import Kind, Refusal, refusal_of, unavailable
 from rochdale_kit.telemetry import Telemetry, trace_id
@@ -120,6 +120,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                     refusal = as_refusal(error, method)
                     if span is not None:
                         span.set_attribute("rochdale.refusal", refusal.reason)
+                        if refusal.kind is Kind.INTERNAL:
+                            span.set_status(StatusCode.ERROR, type(error).__name__)
             await context.abort_with_status(refusal.status())
             raise AssertionError("abort returns never")
 
@@ -136,14 +138,13 @@ def as_refusal(error: Exception, where: str) -> Refusal:
     if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "22021":
         return Refusal("REQUEST_INVALID", "A text holds a character that cannot be stored.", Kind.INVALID)
     # A restarted server, an exhausted pool: nothing was committed, and the same request may come again.
-    lost = isinstance(error, DBAPIError) and (
-        error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    )
-    if lost or isinstance(error, OSError | PoolTimeoutError | asyncio.TimeoutError):
+    if is_lost(error):
         log.warning("%s: %s", where, error)
         return unavailable("The database")
-    log.error("%s failed", where, exc_info=error)
-    return Refusal("INTERNAL", "The service failed; the operator can find out why.", Kind.INTERNAL, trace_id=trace_id())
+    # Where nothing is traced there is still a number by which the operator finds the caller's fault in the log.
+    fault = trace_id() or secrets.token_hex(16)
+    log.error("%s failed, %s", where, fault, exc_info=error)
+    return Refusal("INTERNAL", "The service failed; the operator can find out why.", Kind.INTERNAL, trace_id=fault)
 
 
 async def _no_such_call(_request: object, context: grpc.aio.ServicerContext[Any, Any]) -> Message:

@@ -6,7 +6,7 @@ import sys
 from typing import TypeVar
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 
 class ProcessConfig(BaseSettings):
@@ -53,9 +53,14 @@ def load(config: type[C]) -> C:
         return config()
     except ValidationError as error:
         for problem in error.errors():
-            name = prefix + "_".join(str(part) for part in problem["loc"]).upper()
-            what = "is not set" if problem["type"] == "missing" else f"is wrong: {problem['msg']}"
+            name = prefix + "_".join(str(part) for part in problem["loc"]).upper() if problem["loc"] else prefix + "*"
+            told = problem["msg"].removeprefix("Value error, ")
+            what = "is not set" if problem["type"] == "missing" else f"is wrong: {told}"
             field = config.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
             hint = f" ({field.description})" if field is not None and field.description else ""
             sys.stderr.write(f"{name} {what}.{hint}\n")
+        raise SystemExit(2) from None
+    except SettingsError as error:
+        # A list or a table that is no JSON; the message names the setting and not its value.
+        sys.stderr.write(f"A setting of {prefix}* is wrong: {error}.\n")
         raise SystemExit(2) from None

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
 
+import asyncpg
 import sqlalchemy as sa
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from google.protobuf.message import Message
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -70,8 +71,32 @@ parked_table = sa.Table(
 
 M = TypeVar("M", bound=Message)
 
-# What a restarted or unreachable database raises: a loop waits it out, everything else is a fault of ours.
+# Every class under which a lost database may come, and more: is_lost() tells it from a fault of ours.
 LOST = (DBAPIError, PoolTimeoutError, OSError, TimeoutError)
+
+# PostgreSQL's own words for "not now": connection (08), deadlock and serialization (40), no room (53), shutdown (57).
+_NOT_NOW = ("08", "40", "53", "57")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the database was away, restarted, full or in a deadlock, so that the same work may succeed a moment later.
+
+    A statement PostgreSQL cannot accept is not: it would fail for ever, and whoever waited would hide a fault of ours.
+    """
+    if isinstance(error, DBAPIError):
+        cause = error.orig.__cause__ if error.orig is not None else None
+        return (
+            error.connection_invalidated
+            or str(getattr(error.orig, "sqlstate", None) or "").startswith(_NOT_NOW)
+            # A migration ran under us: the statement is prepared anew the next time.
+            or isinstance(cause, asyncpg.exceptions.InvalidCachedStatementError)
+            # The driver's "connection is closed"; a value it cannot encode is an InterfaceError too, and a ValueError.
+            or (isinstance(error, InterfaceError) and not isinstance(cause, ValueError))
+        )
+    if isinstance(error, OSError):
+        # What files raise names the file, what sockets raise does not.
+        return error.filename is None
+    return isinstance(error, PoolTimeoutError | TimeoutError)
 
 
 class Database:
@@ -85,6 +110,8 @@ class Database:
             pool_timeout=10,
             # A connection that a restarted server left behind is noticed before it is used.
             pool_pre_ping=True,
+            # An error is logged, and a statement's values may be a member's or a secret.
+            hide_parameters=True,
             connect_args={"timeout": 5, "command_timeout": 60},
         )
         self.announced = asyncio.Event()
@@ -93,6 +120,8 @@ class Database:
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed when the block ends, rolled back when it raises."""
         async with self.engine.begin() as connection:
+            # The mark belongs to the pooled connection and outlives a transaction that was rolled back.
+            connection.info.pop("announced", None)
             yield connection
             announced = connection.info.pop("announced", False)
         # After the commit, never inside: the publisher must see the row it is woken for.
@@ -146,7 +175,9 @@ async def first_answer(connection: AsyncConnection, organization: str, request: 
             Kind.STATE,
             request_id=request_id,
         )
-    return reply.FromString(row.reply or b"")
+    # An RPC that forgot remember(): better a fault in the log than an empty answer that looks like one.
+    assert row.reply is not None, f"{request.DESCRIPTOR.full_name} was answered and its answer not kept"
+    return reply.FromString(row.reply)
 
 
 async def remember(connection: AsyncConnection, organization: str, request: Message, reply: M) -> M:

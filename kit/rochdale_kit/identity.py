@@ -112,7 +112,8 @@ class KeySource:
     def __init__(self, address: str) -> None:
         self._address = address
         self._keys = KeySet({})
-        self._fetched = 0.0
+        self._tried = float("-inf")
+        self._reached = False
         self._lock = asyncio.Lock()
 
     @property
@@ -126,19 +127,31 @@ class KeySource:
                 await self.refresh()
             except grpc.aio.AioRpcError as error:
                 log.warning("identity's keys cannot be fetched: %s", error.code().name)
+            except Refusal:
+                pass  # a request has just tried, and failed
             await asyncio.sleep(KEY_REFRESH_SECONDS if len(self._keys) else 0.2)
 
     async def refresh(self) -> None:
-        """Fetches now, unless it was done within the last second: a flood of unknown key ids costs one call a second."""
+        """Fetches now, unless that was tried within the last second: a flood of unknown key ids costs one call a second.
+
+        Raises AioRpcError when identity cannot be reached, or SERVICE_UNAVAILABLE when it could not be a moment ago.
+        """
         async with self._lock:
-            if time.monotonic() - self._fetched < 1.0 and len(self._keys):
+            if time.monotonic() - self._tried < 1.0 and len(self._keys):
+                if not self._reached:
+                    raise unavailable("Identity")
                 return
+            self._reached = False
             async with grpc.aio.insecure_channel(self._address) as channel:
-                reply = await identity_pb2_grpc.IdentityServiceStub(channel).GetKeySet(
-                    identity_pb2.GetKeySetRequest(), timeout=5
-                )
+                try:
+                    reply = await identity_pb2_grpc.IdentityServiceStub(channel).GetKeySet(
+                        identity_pb2.GetKeySetRequest(), timeout=5
+                    )
+                finally:
+                    # After the attempt, which may have taken its five seconds: others wait for it at the lock.
+                    self._tried = time.monotonic()
             self._keys = KeySet.from_jwks(reply.jwks_json)
-            self._fetched = time.monotonic()
+            self._reached = True
 
     async def check(self) -> None:
         """Raises while no key is known: a service that can verify nobody cannot do its work."""

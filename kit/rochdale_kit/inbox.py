@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +22,9 @@ from opentelemetry.trace import SpanKind
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from rochdale_kit.boundary import as_refusal
 from rochdale_kit.clock import now
-from rochdale_kit.database import LOST, Database, inbox_table, parked_table
+from rochdale_kit.database import Database, inbox_table, parked_table
 from rochdale_kit.outbox import ensure_stream, subject_of
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.telemetry import Telemetry
@@ -41,6 +45,20 @@ class Subscription:
 
     message: type[Message]
     handle: Callable[[AsyncConnection, Message], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class ParkedEvent:
+    """An event that could not be handled. reason and message say why the last time."""
+
+    consumer: str
+    event_id: str
+    message_type: str
+    body: bytes
+    traceparent: str | None
+    reason: str
+    message: str
+    park_time: dt.datetime
 
 
 def on(message: type[E], handle: Handler[E]) -> Subscription:
@@ -66,7 +84,7 @@ class Consumer:
         telemetry: Telemetry,
     ) -> None:
         self.name = f"{service}-{publisher}"
-        self._publisher = publisher
+        self.publisher = publisher
         self._handlers: Mapping[str, Subscription] = {s.message.DESCRIPTOR.full_name: s for s in subscriptions}
         self._database = database
         self._nats = nats
@@ -79,68 +97,76 @@ class Consumer:
             try:
                 if pull is None:
                     pull = await self._subscribe()
-                try:
-                    messages = await pull.fetch(64, timeout=2)
-                except TimeoutError:
-                    # Nothing came. Usually nats-py's own TimeoutError, which is one; the plain one when the time ran out
-                    # between its two requests, which is no reason to subscribe anew.
-                    continue
-                for message in messages:
+                for message in await pull.fetch(64, timeout=2):
                     await self._handle(message)
-            except (NatsError, *LOST) as error:
-                log.warning("consumer %s waits: %s", self.name, error)
-                pull = None
+            except TimeoutError:
+                # Nothing new. A stream or consumer that is gone, as after NATS lost its store, is another error.
+                continue
+            except (NatsError, OSError) as error:
+                log.warning("consumer %s waits: %s %s", self.name, type(error).__name__, error)
+                if pull is not None:
+                    # Left open it would be sent the next event, and nobody would take it from there.
+                    with contextlib.suppress(NatsError, OSError):
+                        await pull.unsubscribe()
+                    pull = None
                 await asyncio.sleep(0.5)
 
     async def _subscribe(self) -> JetStreamContext.PullSubscription:
-        await ensure_stream(self._nats, self._publisher)
-        return await self._nats.jetstream().pull_subscribe(
-            "",
-            durable=self.name,
-            stream=self._publisher,
-            config=ConsumerConfig(
+        await ensure_stream(self._nats, self.publisher)
+        stream = self._nats.jetstream()
+        # Made or brought up to date: a newer version of a service may listen for more under the same name.
+        await stream.add_consumer(
+            self.publisher,
+            ConsumerConfig(
                 durable_name=self.name,
                 deliver_policy=DeliverPolicy.ALL,
                 ack_policy=AckPolicy.EXPLICIT,
+                # A handler may take longer: the event comes again, and the inbox lets it have its effect once.
                 ack_wait=30,
                 max_deliver=-1,
                 filter_subjects=[subject_of(name) for name in self._handlers],
             ),
         )
+        return await stream.pull_subscribe_bind(durable=self.name, stream=self.publisher)
 
     async def _handle(self, message: Msg) -> None:
         headers = message.headers or {}
         event_id, message_type = headers.get("ce-id", ""), headers.get("ce-type", "")
         deliveries = message.metadata.num_delivered or 1
         try:
-            subscription = self._handlers[message_type]
-            event = subscription.message.FromString(message.data)
-        except (KeyError, DecodeError):
-            await self._park(
-                message, event_id or message.subject, "EVENT_UNREADABLE", f"{message_type} cannot be read."
-            )
-            return
-        try:
+            subscription, event = self._read(event_id, message_type, message.data)
             with self._telemetry.span(
                 f"handle {message_type.rsplit('.', 1)[1]}", SpanKind.CONSUMER, parent=headers.get("traceparent", "")
             ):
                 await self._once(event_id, subscription, event)
-        except Refusal as refusal:
-            if refusal.kind is not Kind.UNAVAILABLE:
-                await self._park(message, event_id, refusal.reason, refusal.message)
-                return
-            await self._later(message, deliveries, refusal.message)
-        except LOST as error:
-            await self._later(message, deliveries, str(error))
         except Exception as error:
-            # A fault of ours: tried again a while, because a deployment may be under way, then kept for an operator.
-            log.exception("handling %s failed", message_type)
-            if deliveries >= MAX_DELIVERIES:
-                await self._park(message, event_id, "INTERNAL", type(error).__name__)
-            else:
-                await self._later(message, deliveries, type(error).__name__)
+            refusal = as_refusal(error, f"{self.name} {message_type}")
         else:
             await message.ack()
+            return
+        # A fault of ours is tried again a while, because a deployment may be under way; what is merely away, for ever.
+        again = refusal.kind is Kind.UNAVAILABLE or (refusal.kind is Kind.INTERNAL and deliveries < MAX_DELIVERIES)
+        if not again:
+            try:
+                await self._park(message, event_id, message_type, refusal)
+            except Exception as error:
+                refusal = as_refusal(error, f"parking for {self.name}")
+            else:
+                await message.term()
+                return
+        await self._later(message, deliveries, refusal)
+
+    def _read(self, event_id: str, message_type: str, body: bytes) -> tuple[Subscription, Message]:
+        if not event_id or not message_type:
+            # Without an id of its own it would pass for every other event without one.
+            raise Refusal("EVENT_UNREADABLE", "It has no ce-id or no ce-type.")
+        if (subscription := self._handlers.get(message_type)) is None:
+            # Asked for by a newer version of this service that runs beside us: it is left to that one for a while.
+            raise Refusal("EVENT_UNREADABLE", f"{message_type} is not heard by this version.", Kind.INTERNAL)
+        try:
+            return subscription, subscription.message.FromString(body)
+        except DecodeError:
+            raise Refusal("EVENT_UNREADABLE", f"It is not a {message_type}.") from None
 
     async def _once(self, event_id: str, subscription: Subscription, event: Message) -> None:
         async with self._database.begin() as connection:
@@ -153,50 +179,70 @@ class Consumer:
             if first.first() is not None:
                 await subscription.handle(connection, event)
 
-    async def _later(self, message: Msg, deliveries: int, why: str) -> None:
-        delay = min(0.2 * 2 ** min(deliveries - 1, 20), MAX_DELAY_SECONDS)
-        log.warning("%s tries %s again in %.1f s: %s", self.name, message.subject, delay, why)
+    async def _later(self, message: Msg, deliveries: int, refusal: Refusal) -> None:
+        # A database or a service that is away is back in seconds, and everything waits for it.
+        longest = 2.0 if refusal.reason == "SERVICE_UNAVAILABLE" else MAX_DELAY_SECONDS
+        delay = min(0.2 * 2 ** min(deliveries - 1, 20), longest)
+        level = logging.WARNING if deliveries < MAX_DELIVERIES else logging.ERROR
+        log.log(level, "%s tries %s again in %.1f s: %s", self.name, message.subject, delay, refusal)
         await message.nak(delay=delay)
 
-    async def _park(self, message: Msg, event_id: str, reason: str, text: str) -> None:
-        headers = message.headers or {}
-        log.error("%s parks %s: %s %s", self.name, message.subject, reason, text)
+    async def _park(self, message: Msg, event_id: str, message_type: str, refusal: Refusal) -> None:
+        log.error("%s parks %s: %s %s", self.name, message.subject, refusal.reason, refusal)
+        where = f"{message.metadata.stream}/{message.metadata.sequence.stream}"
         async with self._database.begin() as connection:
             await connection.execute(
                 insert(parked_table)
                 .values(
                     consumer=self.name,
-                    event_id=event_id,
-                    message_type=headers.get("ce-type", ""),
+                    event_id=event_id or where,
+                    message_type=message_type,
                     body=message.data,
-                    traceparent=headers.get("traceparent"),
-                    reason=reason,
-                    message=text,
+                    traceparent=(message.headers or {}).get("traceparent"),
+                    reason=refusal.reason,
+                    message=_told(refusal),
                 )
                 .on_conflict_do_nothing()
             )
-        await message.term()
+
+    async def replay(self, parked: ParkedEvent) -> Refusal | None:
+        """Handles a parked event again. None when it had its effect, now or before; else why not, which is kept."""
+        try:
+            subscription, event = self._read(parked.event_id, parked.message_type, parked.body)
+            name = parked.message_type.rsplit(".", 1)[1]
+            with self._telemetry.span(f"replay {name}", SpanKind.CONSUMER, parent=parked.traceparent or ""):
+                await self._once(parked.event_id, subscription, event)
+            refusal = None
+            kept: dict[str, object] = {"replay_time": now()}
+        except Exception as error:
+            refusal = as_refusal(error, f"{self.name} {parked.message_type}")
+            kept = {"reason": refusal.reason, "message": _told(refusal)}
+        # Of its own, not the handler's: a process that ends in between replays an event that is known as handled.
+        async with self._database.begin() as connection:
+            await connection.execute(
+                parked_table.update()
+                .where(parked_table.c.consumer == self.name, parked_table.c.event_id == parked.event_id)
+                .values(**kept)
+            )
+        return refusal
 
     async def replay_parked(self) -> int:
-        """Handles parked events again, for an operator who has removed the cause. Returns how many succeeded."""
-        async with self._database.read() as connection:
-            rows = (
-                await connection.execute(
-                    sa.select(parked_table).where(
-                        parked_table.c.consumer == self.name, parked_table.c.replay_time.is_(None)
-                    )
-                )
-            ).all()
-        done = 0
-        for row in rows:
-            if (subscription := self._handlers.get(row.message_type)) is None:
-                continue
-            await self._once(row.event_id, subscription, subscription.message.FromString(row.body))
-            async with self._database.begin() as connection:
-                await connection.execute(
-                    parked_table.update()
-                    .where(parked_table.c.consumer == self.name, parked_table.c.event_id == row.event_id)
-                    .values(replay_time=now())
-                )
-            done += 1
-        return done
+        """Handles this consumer's parked events again, oldest first. Returns how many succeeded."""
+        waiting = [parked for parked in await parked_events(self._database) if parked.consumer == self.name]
+        return sum([await self.replay(parked) is None for parked in waiting])
+
+
+def _told(refusal: Refusal) -> str:
+    """The sentence an operator reads, with what to look for in the log."""
+    fault = refusal.facts.get("trace_id")
+    return f"{refusal.message} ({fault} in the log)" if fault else refusal.message
+
+
+async def parked_events(database: Database) -> list[ParkedEvent]:
+    """What waits for an operator in a service's database, oldest first."""
+    columns = [parked_table.c[field.name] for field in dataclasses.fields(ParkedEvent)]
+    async with database.read() as connection:
+        rows = await connection.execute(
+            sa.select(*columns).where(parked_table.c.replay_time.is_(None)).order_by(parked_table.c.park_time)
+        )
+        return [ParkedEvent(*row) for row in rows]

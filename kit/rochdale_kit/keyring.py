@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 from cryptography.exceptions import InvalidTag
@@ -59,8 +60,10 @@ class Keyring:
 
 def read_sealing_key(path: str) -> bytes:
     """The 32 bytes that seal the keys. A wrong file stops the start with a sentence."""
-    with open(path, "rb") as file:  # noqa: PTH123 - read once at the start, before any loop
-        key = file.read()
+    try:
+        key = Path(path).read_bytes()
+    except OSError as error:
+        raise SystemExit(f"{path}, the key that seals signing keys, cannot be read: {error.strerror}.") from None
     if len(key) != 32:
         raise SystemExit(f"{path} holds {len(key)} bytes; the key that seals signing keys has exactly 32.")
     return key

@@ -56,8 +56,12 @@ def decode(list_name: str, token: str, *types: type) -> list[object] | None:
 def time_of(value: object) -> dt.datetime:
     """A time inside a token, which its list wrote with isoformat()."""
     try:
-        return dt.datetime.fromisoformat(str(value))
-    except ValueError:
+        moment = dt.datetime.fromisoformat(str(value))
+        # Tokens can be made up: a time without a zone, or at the edge of the calendar, would fail in the query.
+        if moment.tzinfo is None:
+            raise invalid()
+        return moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError):
         raise invalid() from None
 
 

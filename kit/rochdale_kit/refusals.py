@@ -11,6 +11,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 DOMAIN = "rochdale.market"
+# A status travels as gRPC metadata, of which a client takes 8 KiB; a sentence may name something a caller made huge.
+MAX_MESSAGE_BYTES = 1000
+MAX_FACT_BYTES = 500
+MAX_FACTS_BYTES = 2000
 
 
 class Kind(enum.Enum):
@@ -55,16 +59,24 @@ class Refusal(Exception):
 
     def status(self) -> Any:
         """As a gRPC status with exactly one ErrorInfo."""
-        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.facts)
+        facts, room = {}, MAX_FACTS_BYTES
+        for name, value in self.facts.items():
+            facts[name] = _cut(value, min(MAX_FACT_BYTES, room))
+            room -= min(room, len(facts[name].encode()))
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=facts)
         detail = AnyMessage()
         detail.Pack(info)
-        return rpc_status.to_status(
-            status_pb2.Status(code=self.kind.code.value[0], message=self.message, details=[detail])
-        )
+        message = _cut(self.message, MAX_MESSAGE_BYTES)
+        return rpc_status.to_status(status_pb2.Status(code=self.kind.code.value[0], message=message, details=[detail]))
 
     def http_body(self) -> dict[str, object]:
         """As the JSON body of an HTTP answer; the status is kind.http_status."""
         return {"errorCode": self.reason, "message": self.message, "facts": self.facts}
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    raw = text.encode()
+    return text if len(raw) <= max_bytes else raw[:max_bytes].decode(errors="ignore") + "…"
 
 
 def not_found(name: str) -> Refusal:

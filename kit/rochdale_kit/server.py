@@ -23,15 +23,19 @@ from nats.aio.client import Client as NatsClient
 from starlette.types import ASGIApp
 
 from rochdale_kit import config as settings
+from rochdale_kit import parked
 from rochdale_kit.boundary import SERVER_OPTIONS, Boundary
 from rochdale_kit.config import ProcessConfig, ServiceConfig
 from rochdale_kit.database import migrate
-from rochdale_kit.refusals import unavailable
+from rochdale_kit.inbox import Consumer
+from rochdale_kit.outbox import MAX_PAYLOAD_BYTES
+from rochdale_kit.refusals import Refusal, unavailable
 from rochdale_kit.telemetry import Telemetry, configure_logging
 
 log = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 1.0
+STOP_SECONDS = 5.0
 
 C = TypeVar("C", bound=ProcessConfig)
 
@@ -79,6 +83,10 @@ def _split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Service:
     """What main.py builds. Addresses are known after start(); wait() returns only by raising why the service ended."""
 
@@ -97,6 +105,7 @@ class Service:
         self._checks: list[tuple[str, Callable[[], Awaitable[None]]]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self.consumers: list[Consumer] = []
         self.healthy = asyncio.Event()
         self.trouble = "starting"
 
@@ -136,16 +145,23 @@ class Service:
         """A loop that must not end: when it does, the service ends."""
         self._loops.append((name, run))
 
+    def hear(self, consumer: Consumer) -> None:
+        """A consumer's loop; what it parks can be replayed with `python -m <service> replay`."""
+        self.consumers.append(consumer)
+        self.loop(f"hear {consumer.publisher}", consumer.run)
+
     def check(self, name: str, check: Callable[[], Awaitable[None]]) -> None:
         """Something that must work for the service to do its work; raises when it does not."""
         self._checks.append((name, check))
 
     def check_nats(self, client: NatsClient) -> None:
-        """The connection to NATS must be up."""
+        """The connection to NATS must be up, and take messages of the size that events may have."""
 
         async def connected() -> None:
             if not client.is_connected:
                 raise unavailable("NATS")
+            if client.max_payload < MAX_PAYLOAD_BYTES:
+                raise unavailable(f"NATS with a max_payload of {MAX_PAYLOAD_BYTES} bytes or more")
 
         self.check("nats", connected)
 
@@ -167,7 +183,7 @@ class Service:
             except RuntimeError:
                 raise SystemExit(f"{self.name} cannot listen at {self._grpc_wanted}; is it taken?") from None
             await self._grpc.start()
-            self.grpc_address = f"{host}:{port}"
+            self.grpc_address = _join(host, port)
         if self._http is not None:
             host, wanted = _split(self._http_wanted)
             try:
@@ -175,7 +191,7 @@ class Service:
             except OSError as error:
                 raise SystemExit(f"{self.name} cannot listen at {self._http_wanted}: {error.strerror}.") from None
             door.setblocking(False)
-            self.http_address = f"{host}:{door.getsockname()[1]}"
+            self.http_address = _join(host, door.getsockname()[1])
             self._spawn("http", self._http.serve(sockets=[door]))
         for name, run in self._loops:
             self._spawn(name, run())
@@ -193,7 +209,7 @@ class Service:
                     async with asyncio.timeout(3):
                         await check()
                 except Exception as error:  # whatever a check raises means the same: not now
-                    trouble = f"{name}: {type(error).__name__}"
+                    trouble = f"{name}: {error if isinstance(error, Refusal) else type(error).__name__}"
                     break
             if trouble != self.trouble:
                 log.log(logging.WARNING if trouble else logging.INFO, "%s health: %s", self.name, trouble or "serving")
@@ -218,7 +234,7 @@ class Service:
         raise RuntimeError(f"{task.get_name()} ended") from error
 
     async def stop(self) -> None:
-        """Lets calls under way finish for three seconds, then closes everything."""
+        """Lets calls under way finish for three seconds, then closes everything, waiting for nothing longer than five."""
         for name in self._full_names:
             await self._health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         if self._grpc is not None:
@@ -230,9 +246,17 @@ class Service:
                 await asyncio.wait([http], timeout=4)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            _, left = await asyncio.wait(self._tasks, timeout=STOP_SECONDS)
+            for task in left:
+                log.error("%s does not end", task.get_name())
         for closer in reversed(self._closers):
-            await closer()
+            # One that fails or hangs keeps no other from closing.
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await closer()
+            except Exception:
+                log.exception("%s could not close everything", self.name)
         await asyncio.to_thread(self.telemetry.shutdown)
 
     @contextlib.asynccontextmanager
@@ -247,18 +271,43 @@ class Service:
 
 
 def run(config_type: type[C], build: Callable[[C], Awaitable[Service]], migrations: Path | None) -> None:
-    """What `python -m <service>` does: serve until SIGTERM or Ctrl-C; `python -m <service> migrate` only migrates."""
+    """What `python -m <service>` does: serve until SIGTERM or Ctrl-C.
+
+    `migrate` brings the database to the newest schema; `parked` lists the events that could not be handled and `replay`
+    handles them again. Each then ends, with status 1 when events are still parked.
+    """
     arguments = sys.argv[1:]
-    if arguments not in ([], ["migrate"]):
-        raise SystemExit("Usage: python -m <service> [migrate]; settings come from the environment.")
+    if len(arguments) > 1 or not set(arguments) <= {"migrate", "parked", "replay"}:
+        raise SystemExit("Usage: python -m <service> [migrate | parked | replay]; settings come from the environment.")
     config = settings.load(config_type)
-    configure_logging(None, config.log_level)
-    if arguments == ["migrate"]:
-        if migrations is not None:
-            assert isinstance(config, ServiceConfig), "only a service with a database has migrations"
+    configure_logging(str(config.model_config.get("env_prefix", "")).lower().strip("_") or None, config.log_level)
+    try:
+        if not arguments:
+            uvloop.run(_serve(config, build))
+        elif not isinstance(config, ServiceConfig) or migrations is None:
+            sys.stdout.write("This service has no database.\n")
+        elif arguments == ["migrate"]:
             asyncio.run(migrate(config.database_url, migrations))
-        return
-    uvloop.run(_serve(config, build))
+        elif arguments == ["parked"]:
+            left = asyncio.run(parked.show(config.database_url))
+            raise SystemExit(min(left, 1))
+        else:
+            left = asyncio.run(_replay(config, build))
+            raise SystemExit(min(left, 1))
+    except Exception:
+        # Through the log, because what Python itself prints at the end is neither one line nor free of secrets.
+        log.critical("the process ends", exc_info=True)
+        raise SystemExit(1) from None
+
+
+async def _replay(config: C, build: Callable[[C], Awaitable[Service]]) -> int:
+    """Built and not started: its handlers are wanted, its doors are those of the running service."""
+    assert isinstance(config, ServiceConfig), "only a service with a database has parked events"
+    service = await build(config)
+    try:
+        return await parked.replay(config.database_url, service.consumers)
+    finally:
+        await service.stop()
 
 
 async def _serve(config: C, build: Callable[[C], Awaitable[Service]]) -> None:
@@ -266,14 +315,22 @@ async def _serve(config: C, build: Callable[[C], Awaitable[Service]]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    service = await build(config)
+    stop = asyncio.create_task(stopping.wait())
+    # Asked to stop while it is built, which may wait for NATS for ever, it stops.
+    building = asyncio.ensure_future(build(config))
+    await asyncio.wait([building, stop], return_when=asyncio.FIRST_COMPLETED)
+    if not building.done():
+        building.cancel()
+        await asyncio.wait([building])
+        return
+    service = building.result()
     await service.start()
     log.info("%s listens at %s %s", service.name, service.grpc_address, service.http_address)
     ended = asyncio.create_task(service.wait())
-    stop = asyncio.create_task(stopping.wait())
     await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
-    stop.cancel()
+    # Known before stop(), which ends every loop and would look the same.
+    failed = ended.done()
+    (stop if failed else ended).cancel()
     await service.stop()
-    if ended.done() and not stopping.is_set():
+    if failed:
         ended.result()
-    ended.cancel()

@@ -8,6 +8,7 @@ import logging
 import random
 import re
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
@@ -59,7 +60,8 @@ class Telemetry:
             # Imported here: the exporter costs a quarter of a lean service's start, and most laptops have no collector.
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
-            exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True)
+            # A collector that is away keeps nobody from stopping longer than that.
+            exporter = OTLPSpanExporter(endpoint=otlp_endpoint, insecure=True, timeout=2)
         self._provider: TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         if exporter is not None:
@@ -125,11 +127,19 @@ class Telemetry:
             self._provider.shutdown()
 
 
+# The parentheses hold what stays to be seen, enough to tell one key from another.
 _SECRET = re.compile(
     r"(rochdale_[A-Za-z0-9_-]{6})[A-Za-z0-9_-]{20,}"
-    r"|(eyJ[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{10,}(\.[A-Za-z0-9_-]+){1,2}"
-    r"|((?:sk|rk|whsec)_[a-z]{0,5}_?[A-Za-z0-9]{4})[A-Za-z0-9]{8,}"
-    r"|(//[^/:@\s]+:)[^/@\s]+(?=@)"
+    r"|(eyJ[A-Za-z0-9_-]{4})[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]+){1,2}"
+    r"|((?:sk|rk|pk|whsec)_(?:test_|live_)?[A-Za-z0-9_+/=-]{4})[A-Za-z0-9_+/=-]{4,}"
+    r"|((?:pi|seti|cs)_[A-Za-z0-9_]+_secret_)[A-Za-z0-9]+"
+    r"|(//[^/:@\s]+:)\S+(?=@)"
+    r"|(//)[^/:@\s]+(?=@)"
+    r"|((?i:bearer)\s+)[A-Za-z0-9._~+/=-]{8,}"
+    r"|((?i:authorization)[\"']?\s*[:=,]\s*[\"']?(?:(?i:basic)\s+)?)(?!(?i:bearer)\b)[^\s\"',;)}]{4,}"
+    r"|((?i:password|passwd|api[_-]?key|secret)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;)}]{3,}"
+    # PostgreSQL quotes the row it refuses, values and all.
+    r"|(DETAIL:  )[^\n]+"
 )
 
 
@@ -145,7 +155,7 @@ class _JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, str] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}",
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "service": self._service or record.name.split(".")[0],
             "logger": record.name,
@@ -155,8 +165,9 @@ class _JsonLines(logging.Formatter):
             line["trace_id"] = current
         if record.exc_info:
             line["exception"] = redact("".join(traceback.format_exception(*record.exc_info)))
-        # One JSON document a line: a newline a caller smuggled into a field cannot fake a second record.
-        return json.dumps(line, ensure_ascii=False)
+        # One JSON document a line and in ASCII: neither a newline nor U+2028 that a caller smuggled into a field can fake
+        # a second record, and no terminal obeys what it holds.
+        return json.dumps(line)
 
 
 def configure_logging(service: str | None, level: str = "INFO") -> None:
