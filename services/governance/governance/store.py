@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from rochdale.governance.v1 import governance_pb2 as pb
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit.clock import from_timestamp, to_timestamp
-from rochdale_kit.database import metadata
+
+# Governance's own, not the kit's: several services may live in one process, and each has its own tables.
+metadata = sa.MetaData()
 
 cooperative_table = sa.Table(
     "cooperative",

@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from identity.domain import OPERATOR, KeyHolder
 from rochdale.identity.v1 import identity_pb2 as pb
 from rochdale_kit.clock import new_id, to_timestamp
-from rochdale_kit.database import metadata
+
+# Identity's own, not the kit's: several services may live in one process, and each has its own tables.
+metadata = sa.MetaData()
 
 organization_table = sa.Table(
     "organization",
