@@ -64,7 +64,7 @@ async def build(config: Config) -> Service:
     service.loop("identity keys", identity_keys.run)
     service.loop("keys", keys.run)
     service.loop("issuance", writer.run)
-    service.loop("hear licensing", licensing.run)
+    service.hear(licensing)
     service.loop("outbox", Publisher("access_broker", database, nats, telemetry).run)
     service.loop("heartbeats", Heartbeats(database, nats, keys).run)
     service.check("database", database.check)

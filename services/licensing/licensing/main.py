@@ -42,8 +42,7 @@ async def build(config: Config) -> Service:
     service.loop("identity keys", keys.run)
     heard = {"governance": events.of_governance(), "catalog": events.of_catalog(), "billing": events.of_billing()}
     for publisher, subscriptions in heard.items():
-        consumer = Consumer("licensing", publisher, subscriptions, database, nats, telemetry)
-        service.loop(f"hear {publisher}", consumer.run)
+        service.hear(Consumer("licensing", publisher, subscriptions, database, nats, telemetry))
     service.loop("outbox", Publisher("licensing", database, nats, telemetry).run)
     service.loop("expiry", Expiry(database).run)
     service.check("database", database.check)
