@@ -95,6 +95,7 @@ class Desk:
             "stripe_api_base": self.stripe.url,
             "stripe_webhook_secret": SECRET,
             "round_seconds": 0.1,
+            "sweep_seconds": 1.0,
         } | settings
         self.service = await build(Config(**given))
         await self.service.start()

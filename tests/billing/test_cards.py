@@ -220,6 +220,17 @@ async def test_stripe_goes_down_bank_transfers_go_on_and_stripe_comes_back(close
     await desk.becomes(second, pb.ORDER_STATE_PAID)
 
 
+async def test_a_payment_handed_out_cannot_be_given_up_while_stripe_is_down(desk: Desk) -> None:
+    order = await desk.agree()
+    payment = await desk.pay(order)
+    await desk.simulator.stop()
+    for doing in (desk.pay(order, TRANSFER), desk.confirm_transfer(order)):
+        async with refused("RAIL_UNAVAILABLE"):
+            await doing
+    assert (await desk.payment(payment)).state == pb.PAYMENT_STATE_PENDING
+    assert (await desk.order(order)).state == pb.ORDER_STATE_OPEN
+
+
 async def test_a_failure_that_stripe_keeps_does_not_keep_the_buyer(desk: Desk) -> None:
     order = await desk.agree()
     desk.simulator.faults.add("500", stored=True, match="/v1/payment_intents")

@@ -12,6 +12,7 @@ from billing_desk import CHECKOUT, SECRET, Desk, until
 from stripe import WebhookSignature
 
 from billing import webhooks
+from billing.attempts import Attempts
 from rochdale.billing.v1 import billing_pb2 as pb
 
 
@@ -179,3 +180,17 @@ async def test_webhooks_wait_while_stripe_answers_nothing(desk: Desk) -> None:
         lambda: desk.rows("SELECT attempts FROM webhook WHERE outcome = 'applied' AND attempts > 1"), bool
     )
     assert rows[0].attempts == 2
+
+
+async def test_a_fault_of_ours_puts_a_webhook_off_and_ends_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = await desk.agree()
+    payment = await desk.pay(order)
+    await desk.simulator.webhooks.drained()
+    with monkeypatch.context() as patch:
+        patch.setattr(Attempts, "hear", lambda *_, **__: 1 / 0)
+        await desk.confirm_card(payment)
+        await until(lambda: desk.rows("SELECT 1 FROM webhook WHERE outcome = 'failed'"), bool)
+    await desk.becomes(order, pb.ORDER_STATE_PAID)
+    assert any("failed" in record.getMessage() and record.exc_info for record in caplog.records)

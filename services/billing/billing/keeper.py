@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from billing import store
 from billing.attempts import Attempts
@@ -22,6 +22,8 @@ from rochdale_kit.database import LOST, Database
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 BATCH = 100
 # Stripe forgets an idempotency key after 24 hours; by then the same question could make a second attempt.
 KEY_LIFE = dt.timedelta(hours=23)
@@ -34,6 +36,7 @@ class Keeper:
         self._database = database
         self._attempts = attempts
         self._config = config
+        self._being_paid: dict[str, dt.datetime] = {}
 
     async def keep(self) -> None:
         """Until canceled: lost answers, closing, refunds."""
@@ -58,36 +61,41 @@ class Keeper:
         return found
 
     async def _recover(self) -> None:
-        for payment in await self._to_ask(UNANSWERED, self._config.recover_age_seconds):
-            # One that fails each time must not keep the others waiting.
-            with contextlib.suppress(RailUnavailable):
-                if now() - payment.create_time > KEY_LIFE:
-                    await self._attempts.give_up(payment, RAIL_SILENT)
-                else:
-                    await self._attempts.advance(payment)
+        async def again(payment: Payment) -> None:
+            if now() - payment.create_time > KEY_LIFE:
+                await self._attempts.give_up(payment, RAIL_SILENT)
+            else:
+                await self._attempts.advance(payment)
+
+        await _each(await self._to_ask(UNANSWERED, self._config.recover_age_seconds), again)
 
     async def _look(self) -> None:
-        for payment in await self._to_ask((pb.PAYMENT_STATE_PENDING,), self._config.sweep_age_seconds):
-            try:
-                await self._attempts.look(payment)
-            except RailUnavailable:
-                continue
-            except RailRefused as refused:
-                log.error("%s is not to be found at Stripe: %s", payment.name, refused)
+        async def look(payment: Payment) -> None:
+            await self._attempts.look(payment)
+
+        await _each(await self._to_ask((pb.PAYMENT_STATE_PENDING,), self._config.sweep_age_seconds), look)
 
     async def _close(self) -> None:
+        at = now()
         async with self._database.read() as connection:
-            ids = await store.orders.to_close(connection, now(), BATCH)
-        for id in ids:
-            if not await self._close_one(id):
-                async with self._database.read() as connection:
-                    live = await store.payments.live_of(connection, id)
-                # One that is being paid just now is left; the next round finds it paid or failed.
-                with contextlib.suppress(RailUnavailable):
-                    if live is None or await self._attempts.give_up(live):
-                        await self._close_one(id)
+            due = await store.orders.to_close(connection, at, BATCH)
+        # Only to ask less often; another replica, or this one after a restart, asks once more.
+        self._being_paid = {id: until for id, until in self._being_paid.items() if until > at}
+        await _each([id for id in due if id not in self._being_paid], self._close_order)
 
-    async def _close_one(self, id: str) -> bool:
+    async def _close_order(self, id: str) -> None:
+        if await self._close_unless_paid(id):
+            return
+        async with self._database.read() as connection:
+            live = await store.payments.live_of(connection, id)
+        if live is None or await self._attempts.give_up(live):
+            await self._close_unless_paid(id)
+        else:
+            # A bank debit takes days, and then it pays, or fails and leaves the order to be closed.
+            self._being_paid[id] = now() + dt.timedelta(seconds=self._config.sweep_seconds)
+
+    async def _close_unless_paid(self, id: str) -> bool:
+        """Whether the order is closed, or paid. False when somebody may be paying it."""
         async with self._database.begin() as connection:
             order = await store.orders.lock(connection, id)
             if order is None or order.state != pb.ORDER_STATE_OPEN:
@@ -97,23 +105,36 @@ class Keeper:
     async def _refund(self) -> None:
         async with self._database.read() as connection:
             due = await store.payments.to_refund(connection, BATCH)
-        for payment in due:
-            try:
-                refund_id = await self._attempts.rail.refund(payment)
-            except RailUnavailable as error:
-                log.warning("%s waits to be given back: %s", payment.name, error)
-                continue
-            except RailRefused as refused:
-                # A person must look; it is tried again each round, and each time says so.
-                log.error("%s cannot be given back: %s", payment.name, refused)
-                continue
-            async with self._database.begin() as connection:
-                await store.orders.lock(connection, payment.order_id)
-                current = await store.payments.get(connection, payment.id)
-                assert current is not None, "payments are never deleted"
-                given = replace(current, refund_due=False, refund_id=refund_id, failure_code=REFUNDED)
-                await store.payments.save(connection, given)
-            log.warning("%s was given back as %s", payment.name, refund_id)
+        await _each(due, self._give_back)
+
+    async def _give_back(self, payment: Payment) -> None:
+        refund_id = await self._attempts.rail.refund(payment)
+        async with self._database.begin() as connection:
+            await store.orders.lock(connection, payment.order_id)
+            current = await store.payments.get(connection, payment.id)
+            assert current is not None, "payments are never deleted"
+            given = replace(current, refund_due=False, refund_id=refund_id, failure_code=REFUNDED)
+            await store.payments.save(connection, given)
+        log.warning("%s was given back as %s", payment.name, refund_id)
+
+
+async def _each(things: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
+    """One that fails, whatever the reason, must not keep the others waiting; the next round comes to it again."""
+    for thing in things:
+        try:
+            await act(thing)
+        except RailUnavailable as error:
+            log.warning("%s waits for Stripe: %s", _name(thing), error)
+        except RailRefused as refused:
+            log.error("%s: Stripe refuses: %s", _name(thing), refused)
+        except LOST:
+            raise
+        except Exception:
+            log.exception("%s failed", _name(thing))
+
+
+def _name(thing: object) -> object:
+    return thing.name if isinstance(thing, Payment) else thing
 
 
 async def _patiently(step: Callable[[], Awaitable[None]]) -> None:

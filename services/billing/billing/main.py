@@ -21,6 +21,8 @@ from rochdale_kit.outbox import Publisher
 from rochdale_kit.server import Service, connect_nats
 from rochdale_kit.telemetry import Telemetry
 
+# Each spends its time waiting for Stripe; one purchase makes three or four webhooks at once.
+WEBHOOK_WORKERS = 4
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -61,10 +63,11 @@ async def build(config: Config) -> Service:
     )
     service.loop("identity keys", identity_keys.run)
     service.loop("outbox", Publisher("billing", database, nats, telemetry).run)
-    service.loop("hear licensing", hear_licensing.run)
+    service.hear(hear_licensing)
     service.loop("keeper", keeper.keep)
     if rail is not None:
-        service.loop("webhooks", inbox.run)
+        for number in range(WEBHOOK_WORKERS):
+            service.loop(f"webhooks {number}", inbox.run)
         service.loop("sweep", keeper.sweep)
         service.close(rail.close)
     # Stripe is no part of health: while it is away, orders are made and bank transfers confirmed.

@@ -62,7 +62,7 @@ def read(body: bytes, live: bool) -> tuple[str, str, str]:
 
 
 class Inbox:
-    """Keeps verified hints and looks into them, one at a time. Several replicas may; each hint is claimed by one."""
+    """Keeps verified hints and looks into them. Any number of `run` may, also in other replicas: one claims each hint."""
 
     def __init__(self, database: Database, attempts: Attempts, settlement: Settlement, telemetry: Telemetry) -> None:
         self._database = database
@@ -128,6 +128,12 @@ class Inbox:
             await self._put_off(webhook, "rail unavailable")
         except RailRefused as refused:
             await self._put_off(webhook, refused.code)
+        except LOST:
+            raise
+        except Exception:
+            # A fault of ours must not end the process each time the hint comes up; it is put off, and the log says so.
+            log.exception("webhook %s about %s failed", webhook.event_id, webhook.object_id)
+            await self._put_off(webhook, "failed")
 
     async def _put_off(self, webhook: Webhook, why: str) -> None:
         at = now()
