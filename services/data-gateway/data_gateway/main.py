@@ -96,7 +96,7 @@ async def build(config: Config) -> Service:
     service.loop("identity keys", identity_keys.run)
     service.loop("broker keys", broker_keys.run)
     service.loop("feed", feed.run)
-    service.loop("hear the broker", consumer.run)
+    service.hear(consumer)
     service.loop("registration", lambda: registration.run(config.control_address or service.grpc_address))
     service.loop("intake", intake.run)
     service.loop("streams", streams.run)
