@@ -273,14 +273,9 @@ class MarketPeople(People):
             tiers=tiers,
         )
 
+        # The catalog hears of a rule a few milliseconds after it is in force, and says so.
         async def publish() -> catalog.Offering:
-            try:
-                found = await self.stub("catalog").PublishOffering(request, metadata=steward.metadata)
-            except grpc.aio.AioRpcError as error:
-                # The catalog hears of a rule a few milliseconds after it is in force.
-                if refusal_of(error).reason == "RULE_NOT_IN_FORCE":
-                    raise NotYet("rule") from None
-                raise
+            found = await self.stub("catalog").PublishOffering(request, metadata=steward.metadata)
             assert isinstance(found, catalog.Offering)
             return found
 

@@ -148,9 +148,11 @@ async def test_a_rule_of_nobody_or_of_another_or_that_ended_carries_nothing(shop
     nobodys = f"cooperatives/ruled/sharingRules/{new_id('rule')}"
     ended = await shop.rule(steward)
     await shop.heard(await shop.narrow(steward, ended))
-    for name in (others.name, forbidding.name, nobodys, ended.name):
+    for name in (others.name, forbidding.name, ended.name):
         async with refused("RULE_NOT_IN_FORCE", sharing_rule=name):
             await shop.catalog.PublishOffering(offering_request("ruled", name), metadata=steward.metadata)
+    async with refused("RULE_NOT_YET_KNOWN", sharing_rule=nobodys):
+        await shop.catalog.PublishOffering(offering_request("ruled", nobodys), metadata=steward.metadata)
     assert await shop.publish(steward, rule)
 
 

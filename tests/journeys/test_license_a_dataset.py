@@ -61,10 +61,10 @@ async def test_an_academic_gets_the_same_free_and_narrower(market: MarketPeople,
     order = await market.order(purchase)
     assert order.state == billing.ORDER_STATE_PAID and order.amount.amount_minor == 0
     await market.active(purchase)
-    token = await market.token(purchase, columns=["site", "age"])
+    token = await market.token(purchase, columns=["site", "xage"])
     await market.files(purchase, token)
     frame = await load(profile(tmp_path, token))
-    assert list(frame.columns) == ["site", "age"] and len(frame) == 20_190
+    assert list(frame.columns) == ["site", "xage"] and len(frame) == 20_190
     purchase.token_request = request_id()
     async with refused("TOKEN_OUTSIDE_GRANT"):
         await market.token(purchase, columns=["site", "no_such_column"])

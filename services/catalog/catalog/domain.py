@@ -85,6 +85,18 @@ def check_datasets(
                 )
 
 
+def check_heard(cooperative: str, unheard: Sequence[str]) -> None:
+    """Rules of the cooperative that the catalog has not heard of may be on their way: the caller is told to try again."""
+    for name in unheard:
+        if name.startswith(f"cooperatives/{cooperative}/"):
+            raise Refusal(
+                "RULE_NOT_YET_KNOWN",
+                f"The catalog has not heard of {name}; if it was just enacted, try again.",
+                Kind.UNAVAILABLE,
+                sharing_rule=name,
+            )
+
+
 def check_tiers(
     cooperative: str,
     scope: scope_pb2.SharingScope,

@@ -131,10 +131,12 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             # Held, so that a rule heard at this moment comes wholly before or wholly after this offering.
             await store.hold_rules(connection, cooperative)
             rules = await store.rules_in_force(connection, cooperative)
+            unheard = await store.unheard_rules(connection, [tier.sharing_rule for tier in request.tiers])
             versions = await store.versions_of(connection, [dataset.dataset for dataset in request.scope.datasets])
 
             scope = domain.offering_scope(request.scope, request.tiers)
             domain.check_datasets(cooperative, scope, versions)
+            domain.check_heard(cooperative, unheard)
             cited = domain.check_tiers(cooperative, scope, request.tiers, rules)
 
             id = new_id("off")

@@ -214,6 +214,13 @@ async def rules_in_force(connection: AsyncConnection, cooperative: str) -> dict[
     return {row.name: governance.SharingRule.FromString(row.body) for row in rows}
 
 
+async def unheard_rules(connection: AsyncConnection, names: Iterable[str]) -> list[str]:
+    """Those of some rules that no event has told of, in force or ended."""
+    wanted = list(names)
+    heard = set(await connection.scalars(sa.select(rule_table.c.name).where(rule_table.c.name.in_(wanted))))
+    return [name for name in wanted if name not in heard]
+
+
 async def save_offering(connection: AsyncConnection, id: str, cooperative: str, offering: pb.Offering) -> None:
     values = {
         "id": id,

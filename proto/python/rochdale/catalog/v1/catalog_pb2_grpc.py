@@ -130,7 +130,7 @@ class CatalogServiceServicer:
     def PublishOffering(self, request, context):
         """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
         DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-        currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+        currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
         OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
         REQUEST_ID_REUSED.
         """

@@ -48,7 +48,7 @@ class CatalogServiceStub:
     PublishOffering: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishOfferingRequest, _catalog_pb2.Offering]
     """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
     DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-    currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+    currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
     OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
     REQUEST_ID_REUSED.
     """
@@ -83,7 +83,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     PublishOffering: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishOfferingRequest, _catalog_pb2.Offering]  # type: ignore[assignment]
     """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
     DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-    currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+    currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
     OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
     REQUEST_ID_REUSED.
     """
@@ -151,7 +151,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalog_pb2.Offering, _abc.Awaitable[_catalog_pb2.Offering]]:
         """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
         DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-        currencies), CATEGORY_REPEATED, RULE_NOT_IN_FORCE,
+        currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
         OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
         REQUEST_ID_REUSED.
         """
