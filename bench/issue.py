@@ -7,7 +7,6 @@ posts one body; it takes a core from whichever side it drives.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import contextlib
@@ -16,10 +15,8 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import statistics
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import AsyncIterator
@@ -34,6 +31,9 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from access_broker import main as broker_main
 from access_broker import store
+from bench.load import summary
+from bench.rows import Line, Reading, Row, Side, Turns, at_least, at_most, side
+from bench.stage import REPETITIONS, ROOT, Process, Stage, free_address, process
 from identity import main as identity_main
 from identity.config import Config as IdentityConfig
 from rochdale.access_broker.v1 import access_broker_pb2 as pb
@@ -47,56 +47,43 @@ from rochdale_local.postgres import Postgres
 
 ECHO, ISSUE = "/bench.Echo/Say", "/rochdale.access_broker.v1.AccessBrokerService/IssueToken"
 BUYER, COOPERATIVE = "buyer", "valley"
-REPETITIONS = 5
 
 
-def run(requests: int = 6_000, alone: int = 1_500, home: Path | None = None) -> list[dict[str, Any]]:
-    """Two rows: throughput at 64 in flight, and p99 at one in flight; each with its ratio to the echo's.
+async def run(stage: Stage) -> list[Line]:
+    requests, alone = stage.size(6_000, 300), stage.size(1_500, 100)
+    async with _market(stage.home("issue")) as (sides, license, token), process("bench.issue", "client") as client:
 
-    requests, alone: how many calls a repetition makes. Every figure is the median of five repetitions.
-    """
-    with tempfile.TemporaryDirectory(dir=home) as folder:
-        return uvloop.run(_run(Path(folder), requests, alone))
+        async def drive(name: str, count: int, in_flight: int) -> dict[str, float]:
+            return await _drive(client, sides[name], name, license, token, count, in_flight)
 
-
-async def _run(folder: Path, requests: int, alone: int) -> list[dict[str, Any]]:
-    async with _market(folder) as (sides, license, token):
-        seen: dict[str, list[dict[str, float]]] = {}
         for name in sides:
-            await _drive(sides[name], name, license, token, 500, 64)  # warm
-        for _ in range(REPETITIONS):
-            for in_flight, count in ((64, requests), (1, alone)):
-                for name in sides:
-                    figures = await _drive(sides[name], name, license, token, count, in_flight)
-                    seen.setdefault(f"{name} {in_flight}", []).append(figures)
+            await drive(name, stage.size(500, 100), 64)  # warm
 
-    def median(side: str, figure: str) -> float:
-        return statistics.median(one[figure] for one in seen[side])
+        taken = await Turns(REPETITIONS, stage.say).take(
+            {
+                "issue, 64 in flight": lambda: drive("issue", requests, 64),
+                "echo, 64 in flight": lambda: drive("echo", requests, 64),
+                "issue, one in flight": lambda: drive("issue", alone, 1),
+                "echo, one in flight": lambda: drive("echo", alone, 1),
+            }
+        )
 
-    loaded = {
-        "figure": "durable issue / empty echo, 64 in flight, 1 % tracing",
-        "baseline": "empty gRPC echo, same client, same run",
-        "echo_per_second": round(median("echo 64", "per_second")),
-        "issue_per_second": round(median("issue 64", "per_second")),
-        "issue_p99_ms": round(median("issue 64", "p99_ms"), 2),
-        "echo_cpu_us": round(median("echo 64", "cpu_us")),
-        "issue_cpu_us": round(median("issue 64", "cpu_us")),
-        # Steadier than the rates on a shared machine, and the client's own work is not in it; PostgreSQL's is.
-        "cpu_ratio": round(median("echo 64", "cpu_us") / median("issue 64", "cpu_us"), 3),
-        "ratio": round(median("issue 64", "per_second") / median("echo 64", "per_second"), 3),
-        "goal": ">= 0.30",
-    }
-    single = {
-        "figure": "issue p99 / echo p99, one in flight",
-        "baseline": "empty gRPC echo, same client, same run",
-        "echo_p50_ms": round(median("echo 1", "p50_ms"), 3),
-        "issue_p50_ms": round(median("issue 1", "p50_ms"), 3),
-        "echo_p99_ms": round(median("echo 1", "p99_ms"), 3),
-        "issue_p99_ms": round(median("issue 1", "p99_ms"), 3),
-        "ratio": round(median("issue 1", "p99_ms") / median("echo 1", "p99_ms"), 2),
-        "goal": "<= 2.5",
-    }
-    return [loaded, single]
+    def figures(turn: str, figure: str, unit: str) -> Side:
+        return side(turn, unit, [Reading(one[figure], int(one["failed"])) for one in taken[turn]])
+
+    def cpu(turn: str) -> float:
+        return float(statistics.median(one["cpu_us"] for one in taken[turn]))
+
+    # Steadier than the rates on a shared machine, and the client's own work is not in it; PostgreSQL's is.
+    work = f"{cpu('issue, 64 in flight'):.0f} µs of CPU an issue, {cpu('echo, 64 in flight'):.0f} an echo"
+    return [
+        Row("1", "durable issue / empty echo, 1 % tracing",
+            figures("issue, 64 in flight", "per_second", "/s"), figures("echo, 64 in flight", "per_second", "/s"),
+            at_least(0.30), note=f"a Python client for both; {work}"),
+        Row("2", "issue p99 / empty echo p99",
+            figures("issue, one in flight", "p99_ms", "ms"), figures("echo, one in flight", "p99_ms", "ms"),
+            at_most(2.5), note="a Python client for both"),
+    ]  # fmt: skip
 
 
 class _Collector(trace_service_pb2_grpc.TraceServiceServicer):
@@ -136,7 +123,7 @@ async def _market(folder: Path) -> AsyncIterator[tuple[dict[str, tuple[str, list
         async with identity.running(), contextlib.AsyncExitStack() as stack:
             token = await _buyer(identity.grpc_address, operator)
             license = await _open_grant(urls["access_broker"])
-            addresses = [f"127.0.0.1:{_free_port()}" for _ in range(2)]
+            addresses = [free_address() for _ in range(2)]
             environment = os.environ | {
                 "ACCESS_BROKER_DATABASE_URL": urls["access_broker"],
                 "ACCESS_BROKER_NATS_URL": nats.url(),
@@ -150,7 +137,9 @@ async def _market(folder: Path) -> AsyncIterator[tuple[dict[str, tuple[str, list
                 "ACCESS_BROKER_TRACE_RATIO": "0.01",
                 "ACCESS_BROKER_LOG_LEVEL": "WARNING",
             }
-            echo = await stack.enter_async_context(_process(dict(os.environ), __file__, "echo", addresses[0]))
+            echo = await stack.enter_async_context(
+                _process(dict(os.environ), "-m", "bench.issue", "echo", addresses[0])
+            )
             broker = await stack.enter_async_context(_process(environment, "-m", "access_broker"))
             for address in addresses:
                 async with grpc.aio.insecure_channel(address) as channel:
@@ -169,7 +158,7 @@ async def _market(folder: Path) -> AsyncIterator[tuple[dict[str, tuple[str, list
 
 @contextlib.asynccontextmanager
 async def _process(environment: dict[str, str], *arguments: str) -> AsyncIterator[int]:
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment)
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment, cwd=ROOT)
     try:
         yield process.pid
     finally:
@@ -178,17 +167,12 @@ async def _process(environment: dict[str, str], *arguments: str) -> AsyncIterato
 
 
 async def _drive(
-    side: tuple[str, list[int]], name: str, license: str, token: str, count: int, in_flight: int
+    client: Process, side: tuple[str, list[int]], name: str, license: str, token: str, count: int, in_flight: int
 ) -> dict[str, float]:
     address, pids = side
     before = _cpu_seconds(pids)
-    client = await asyncio.create_subprocess_exec(
-        sys.executable, __file__, "client", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
     asked = {"address": address, "side": name, "license": license, "token": token, "count": count}
-    output, _ = await client.communicate(json.dumps(asked | {"in_flight": in_flight}).encode())
-    assert client.returncode == 0, f"the client of {name} failed"
-    figures: dict[str, float] = json.loads(output)
+    figures: dict[str, float] = await client.ask(asked | {"in_flight": in_flight})
     figures["cpu_us"] = (_cpu_seconds(pids) - before) / count * 1e6
     return figures
 
@@ -202,13 +186,6 @@ def _cpu_seconds(pids: list[int]) -> float:
 def _secret() -> str:
     body = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
     return f"rochdale_{body}_{zlib.crc32(body.encode()):08x}"
-
-
-def _free_port() -> int:
-
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        port: int = door.getsockname()[1]
-        return port
 
 
 async def _buyer(address: str, operator: str) -> str:
@@ -302,6 +279,7 @@ async def _client(asked: dict[str, Any]) -> dict[str, float]:
         ]
     )
     seconds: list[float] = []
+    failed: list[bytes] = []
     async with grpc.aio.insecure_channel(asked["address"]) as channel:
         call: Any = channel.unary_unary(ISSUE if issuing else ECHO)
         await channel.channel_ready()
@@ -309,34 +287,27 @@ async def _client(asked: dict[str, Any]) -> dict[str, float]:
         async def worker() -> None:
             for body in bodies:
                 begun = time.perf_counter()
-                reply = await call(body, metadata=metadata)
+                try:
+                    reply = await call(body, metadata=metadata, timeout=30)
+                except grpc.aio.AioRpcError:
+                    failed.append(body)
+                    continue
                 seconds.append(time.perf_counter() - begun)
-                assert bool(reply) == issuing
+                if bool(reply) != issuing:
+                    failed.append(body)
 
         started = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(asked["in_flight"])))
         elapsed = time.perf_counter() - started
-    seconds.sort()
-    return {
-        "per_second": count / elapsed,
-        "p50_ms": seconds[len(seconds) // 2] * 1000,
-        "p99_ms": seconds[int(0.99 * (len(seconds) - 1))] * 1000,
-    }
+    load = summary(seconds, elapsed, len(failed))
+    return {"per_second": load.per_second, "p99_ms": load.p99_ms, "failed": load.failed}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=["echo", "client"], help="for the processes this file starts")
-    parser.add_argument("address", nargs="?")
-    asked = parser.parse_args()
-    if asked.part == "echo":
-        uvloop.run(_echo(asked.address))
-    elif asked.part == "client":
-        print(json.dumps(uvloop.run(_client(json.load(sys.stdin)))))
-    else:
-        for row in run():
-            print(json.dumps(row))
+async def _answer_questions() -> None:
+    print("{}", flush=True)
+    while line := await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline):
+        print(json.dumps(await _client(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    uvloop.run(_echo(sys.argv[2]) if sys.argv[1] == "echo" else _answer_questions())

@@ -163,19 +163,19 @@ def _load(size: int, folder: Path, dsn: str | None, seed: int) -> _Loaded:
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(dsn)) if dsn is not None else None
         if connection is not None:
-            runner.run(_create(connection, table))
+            runner.run(create_table(connection, table))
         stream = Shelf(seed).listings(size)
         while chunk := list(itertools.islice(stream, _CHUNK)):
             started = time.perf_counter()
             index.apply(chunk)
             seconds += time.perf_counter() - started
             if connection is not None:
-                runner.run(_copy(connection, table, chunk))
+                runner.run(copy_listings(connection, table, chunk))
         started = time.perf_counter()
         index.commit(size)
         seconds += time.perf_counter() - started
         if connection is not None:
-            runner.run(_finish(connection, table))
+            runner.run(finish_table(connection, table))
     # Reopened, so that both sides read what the writer's threads have merged.
     index.close()
     stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -201,7 +201,7 @@ def _measure(loaded: list[_Loaded], dsn: str | None, count: int, seed: int) -> l
                 _note_pages(seen, one, order)
             if dsn is not None and one.table is not None:
                 # Slow, so fewer; the first are a fair sample of all.
-                _note(seen, "postgres_", asyncio.run(_postgres(dsn, one.table, fresh[:60])))
+                _note(seen, "postgres_", asyncio.run(ask_postgres(dsn, one.table, fresh[:60])))
     rows = []
     for one, seen in zip(loaded, figures, strict=True):
         row: dict[str, Any] = {"listings": one.size}
@@ -259,7 +259,7 @@ def _deep_page(size: int) -> int:
 # ---- The baseline: the same rows and questions in PostgreSQL, one statement each
 
 
-async def _create(connection: Any, table: str | None) -> None:
+async def create_table(connection: Any, table: str | None) -> None:
     await connection.execute(
         f"""DROP TABLE IF EXISTS {table};
         CREATE UNLOGGED TABLE {table} (
@@ -271,7 +271,7 @@ async def _create(connection: Any, table: str | None) -> None:
     )
 
 
-async def _copy(connection: Any, table: str | None, chunk: list[Listing]) -> None:
+async def copy_listings(connection: Any, table: str | None, chunk: list[Listing]) -> None:
     rows = [
         (
             one.offering_id,
@@ -291,7 +291,7 @@ async def _copy(connection: Any, table: str | None, chunk: list[Listing]) -> Non
     await connection.copy_records_to_table(table, records=rows, columns=columns.split())
 
 
-async def _finish(connection: Any, table: str | None) -> None:
+async def finish_table(connection: Any, table: str | None) -> None:
     await connection.execute(
         f"SET maintenance_work_mem = '512MB'; CREATE INDEX ON {table} USING gin (words);"
         f"CREATE INDEX ON {table} (published_at DESC, id);"
@@ -307,7 +307,7 @@ async def _drop(dsn: str, tables: list[str]) -> None:
     await connection.close()
 
 
-async def _postgres(dsn: str, table: str, queries: list[SearchQuery]) -> list[float]:
+async def ask_postgres(dsn: str, table: str, queries: list[SearchQuery]) -> list[float]:
     waiting = iter(queries)
     seconds: list[float] = []
 
