@@ -281,12 +281,13 @@ class World:
         reply: pb.Ingestion = await self.stewards.StartIngestion(request, metadata=self.steward.metadata)
         return reply
 
-    async def put(self, ingestion: pb.Ingestion, content: Any, first: int = 0, **headers: str) -> httpx.Response:
+    async def put(
+        self, ingestion: pb.Ingestion, content: Any, first: int = 0, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        sent = {**dict(self.steward.metadata), **(headers or {})}
         if first:
-            headers["content-range"] = f"bytes {first}-{first + len(content) - 1}/{ingestion.size_bytes}"
-        return await self.http.put(
-            ingestion.upload_url, content=content, headers={**dict(self.steward.metadata), **headers}
-        )
+            sent["content-range"] = f"bytes {first}-{first + len(content) - 1}/{ingestion.size_bytes}"
+        return await self.http.put(ingestion.upload_url, content=content, headers=sent)
 
     async def offset(self, ingestion: pb.Ingestion) -> int:
         answer = await self.http.head(ingestion.upload_url, headers=dict(self.steward.metadata))
@@ -370,9 +371,7 @@ class World:
     def profile(self, token: str) -> Path:
         path = self.folder / f"{new_id('x')}.share"
         path.write_text(
-            json.dumps(
-                {"shareCredentialsVersion": 1, "endpoint": f"{self.url}/delta-sharing/", "bearerToken": token}
-            )
+            json.dumps({"shareCredentialsVersion": 1, "endpoint": f"{self.url}/delta-sharing/", "bearerToken": token})
         )
         return path
 
@@ -396,7 +395,7 @@ async def world(postgres: Postgres, folder: Path) -> AsyncIterator[World]:
     try:
         await house.start("identity")
         cooperative = f"valley-{house.tag}"
-        broker = SteeredBroker(nats, cooperative)
+        broker = SteeredBroker(nats, cooperative)  # type: ignore[abstract] # it answers only what gateways ask
         await broker.start()
         made = World(house, cooperative, broker, folder)
         try:

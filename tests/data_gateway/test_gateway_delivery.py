@@ -37,8 +37,8 @@ def source() -> Any:
 
 async def test_the_real_client_loads_what_the_cooperative_added(market: World, source: Any) -> None:
     chain = await market.grant(list(source.columns))
-    for how in ({}, {"use_delta_format": True}, {"use_delta_format": False}):
-        frame = await market.load(market.token(chain), **how)
+    for delta in (None, True, False):
+        frame = await market.load(market.token(chain), use_delta_format=delta)
         assert list(frame.columns) == list(source.columns) and len(frame) == 20_190
         pandas.testing.assert_frame_equal(frame.drop(columns="zper"), source.drop(columns="zper"), check_dtype=False)
         # Members stay apart from one another, and are not who they were.
@@ -137,7 +137,7 @@ async def test_an_expired_a_tampered_and_a_foreign_token_are_refused(market: Wor
     forged = market.token(chain, key=SigningKey.generate())
     for token in (f"{head}.{payload}.{flipped}", f"{head}.{payload}.", forged, "nonsense", "..", "é"):
         answer = await market.http.get(
-            f"/v1/{chain.grant.license}/files", headers={"authorization": f"Bearer {token}".encode()}
+            f"/v1/{chain.grant.license}/files", headers=[(b"authorization", f"Bearer {token}".encode())]
         )
         assert answer.status_code == 401, answer.text
     assert (await market.http.get(f"/v1/{chain.grant.license}/files")).json()["errorCode"] == "TOKEN_MISSING"

@@ -86,7 +86,7 @@ async def test_an_upload_goes_on_where_it_stopped(market: World) -> None:
             await asyncio.sleep(0.1)
 
     with pytest.raises(OSError, match="the line broke"):
-        await market.put(ingestion, broken(), **{"content-length": str(len(SMALL))})
+        await market.put(ingestion, broken(), headers={"content-length": str(len(SMALL))})
     assert await market.offset(ingestion) == 100
     wrong = await market.put(ingestion, SMALL[50:], first=50)
     assert (wrong.status_code, wrong.json()["errorCode"]) == (409, "UPLOAD_OFFSET_WRONG")
@@ -110,7 +110,7 @@ async def test_a_new_upload_takes_over_from_one_that_hangs(market: World) -> Non
         yield SMALL[:100]
         await hold.wait()
 
-    first = asyncio.create_task(market.put(ingestion, hanging(), **{"content-length": str(len(SMALL))}))
+    first = asyncio.create_task(market.put(ingestion, hanging(), headers={"content-length": str(len(SMALL))}))
     async with asyncio.timeout(5):
         while not (await market.get(ingestion)).upload_url or not market.gateway:
             await asyncio.sleep(0.05)
@@ -135,7 +135,7 @@ async def test_more_or_other_bytes_than_announced_are_refused(market: World) -> 
     assert await market.offset(ingestion) <= 100
     for header in ("bytes 0-99/200", "bytes 0-", "0-99/100", "bytes 99-0/100", "bytes */100"):
         other = await market.announce(100)
-        answer = await market.put(other, b"a" * 100, **{"content-range": header})
+        answer = await market.put(other, b"a" * 100, headers={"content-range": header})
         assert (answer.status_code, answer.json()["errorCode"]) == (400, "CONTENT_RANGE_INVALID"), header
 
     corrupt = await market.announce(len(SMALL), sha256="0" * 64)
@@ -197,36 +197,31 @@ async def test_a_retried_announcement_is_the_same_ingestion(market: World) -> No
     request.size_bytes = 11
     async with refused("REQUEST_ID_REUSED"):
         await market.stewards.StartIngestion(request, metadata=market.steward.metadata)
-    page = await market.stewards.ListIngestions(
-        pb.ListIngestionsRequest(page_size=1), metadata=market.steward.metadata
-    )
+    page = await market.stewards.ListIngestions(pb.ListIngestionsRequest(page_size=1), metadata=market.steward.metadata)
     assert page.ingestions[0].name == first.name and page.next_page_token
     async with refused("PAGE_TOKEN_INVALID"):
-        await market.stewards.ListIngestions(
-            pb.ListIngestionsRequest(page_token="x"), metadata=market.steward.metadata
-        )
+        await market.stewards.ListIngestions(pb.ListIngestionsRequest(page_token="x"), metadata=market.steward.metadata)
 
 
 async def test_for_everybody_else_nothing_is_here(market: World) -> None:
     ingestion = await market.announce(len(SMALL))
     buyer = await market.house.buyer(f"buyer-{market.house.tag}")
     operator = await market.house.operator()
+    stewards = market.stewards
+    calls = [
+        (
+            stewards.StartIngestion,
+            pb.StartIngestionRequest(request_id=request_id(), dataset=market.dataset(), size_bytes=1),
+        ),
+        (stewards.GetIngestion, pb.GetIngestionRequest(name=ingestion.name)),
+        (stewards.ListIngestions, pb.ListIngestionsRequest()),
+        (stewards.ApproveVersion, pb.ApproveVersionRequest(request_id=request_id(), name=ingestion.name)),
+        (stewards.RejectVersion, pb.RejectVersionRequest(name=ingestion.name)),
+    ]
     for person in (market.stranger, buyer, operator):
-        how = {"metadata": person.metadata}
-        calls = [
-            lambda: market.stewards.StartIngestion(
-                pb.StartIngestionRequest(request_id=request_id(), dataset=market.dataset(), size_bytes=1), **how
-            ),
-            lambda: market.stewards.GetIngestion(pb.GetIngestionRequest(name=ingestion.name), **how),
-            lambda: market.stewards.ListIngestions(pb.ListIngestionsRequest(), **how),
-            lambda: market.stewards.ApproveVersion(
-                pb.ApproveVersionRequest(request_id=request_id(), name=ingestion.name), **how
-            ),
-            lambda: market.stewards.RejectVersion(pb.RejectVersionRequest(name=ingestion.name), **how),
-        ]
-        for call in calls:
+        for call, request in calls:
             async with refused("NOT_FOUND"):
-                await call()
+                await call(request, metadata=person.metadata)
         answer = await market.http.put(ingestion.upload_url, content=SMALL, headers=dict(person.metadata))
         assert answer.status_code == 404
         assert (await market.http.head(ingestion.upload_url, headers=dict(person.metadata))).status_code == 404

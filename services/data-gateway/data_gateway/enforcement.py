@@ -9,6 +9,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import grpc
 
@@ -56,7 +57,7 @@ class Pass:
     def dataset(self) -> str:
         return self.detail.dataset
 
-    @property
+    @cached_property
     def columns(self) -> frozenset[str]:
         return frozenset(self.scope.datasets[0].columns)
 

@@ -100,7 +100,7 @@ class Intake:
         return True
 
     async def _process(self, row: Ingestion) -> None:
-        attempt = self._storage.attempt(row.id)
+        attempt = await asyncio.to_thread(self._storage.attempt, row.id)
         job = IngestJob(
             source=self._storage.upload(row.id),
             version_folder=attempt / "version",
@@ -116,12 +116,18 @@ class Intake:
         saving = asyncio.create_task(self._save_progress(row.id, seen))
         try:
             result = await run_job(job, seen)
+            sample = await asyncio.to_thread(read_sample, job.version_folder, result.files, job.member_column)
+            version = describe(result, sample)
+            await asyncio.to_thread(self._storage.keep, row.id, attempt)
+        except OSError as error:
+            # Not the database's: trying it again would read the same file for ever.
+            log.error("the storage failed while %s was processed: %s", row.id, error)
+            raise IngestRefused(
+                "STORAGE_FAILED", "The gateway's storage failed, or is full. Nothing of the file is kept."
+            ) from None
         finally:
             saving.cancel()
             await asyncio.gather(saving, return_exceptions=True)
-        sample = await asyncio.to_thread(read_sample, job.version_folder, result.files, job.member_column)
-        version = describe(result, sample)
-        await asyncio.to_thread(self._storage.keep, row.id, attempt)
         async with self._database.begin() as connection:
             await ingestions.finish(
                 connection, row.id, seen.processed_bytes, result.reject_count, version, result.delta_schema

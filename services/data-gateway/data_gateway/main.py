@@ -40,14 +40,13 @@ async def build(config: Config) -> Service:
     pseudonym_key, url_key = read_key(config.pseudonym_key_file), read_key(config.url_key_file)
     telemetry = Telemetry("data_gateway", config.otlp_endpoint, config.trace_ratio)
     credentials = Credentials(config.identity_address, read_secret(config.api_key_file))
-    storage = Storage(config.storage_directory)
     database = Database(config.database_url)
     nats = await connect_nats(config.nats_url, f"data_gateway {own}")
     identity_keys = KeySource(config.identity_address)
     sessions = Sessions(identity_keys)
 
     broker = Broker(config.broker_address, credentials)
-    broker_keys = BrokerKeys(broker, storage.root / "broker_keys.json")
+    broker_keys = BrokerKeys(broker, config.storage_directory / "broker_keys.json")
     broker_keys.load()
     grants = Grants(own)
     revocations = Revocations(grants)
@@ -67,20 +66,24 @@ async def build(config: Config) -> Service:
         telemetry,
     )
 
+    # After everything that may fail: its lock is held until the process ends, or the service is closed.
+    storage = Storage(config.storage_directory)
     intake = Intake(database, storage, pseudonym_key)
     shelf = Shelf(database, storage)
     enforcement = Enforcement(own, url, broker_keys, feed, grants, revocations)
     streams = LiveStreams(enforcement.allows)
 
-    def look_again() -> None:
-        enforcement.forget()
-        streams.sweep()
-
-    revocations.on_change = look_again
     usage = UsageMeter(database)
     reading = Reading(enforcement, shelf)
     files = FileDoor(reading, Sender(enforcement, streams, usage), usage, own, url, url_key)
     delta = DeltaSharing(reading, usage, own, url, url_key)
+
+    def look_again() -> None:
+        enforcement.forget()
+        files.forget()
+        streams.sweep()
+
+    revocations.on_change = look_again
     uploads = UploadDoor(database, storage, intake, sessions, own)
     stewards = DataGatewayService(database, storage, intake, own, url)
 

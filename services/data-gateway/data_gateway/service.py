@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from data_gateway.domain.stewards import is_steward
 from data_gateway.domain.versions import cut_sample
 from data_gateway.intake import Intake
 from data_gateway.storage import Storage
@@ -17,7 +18,7 @@ from rochdale.identity.v1 import identity_pb2
 from rochdale_kit import paging
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.database import Database, first_answer, remember
-from rochdale_kit.identity import Principal, caller, roles
+from rochdale_kit.identity import caller, roles
 from rochdale_kit.outbox import announce
 from rochdale_kit.refusals import Kind, Refusal, not_found
 
@@ -35,10 +36,6 @@ ACCESS = {method.name: _EVERY_ROLE for method in DESCRIPTOR.methods}
 _LIST = "ingestions"
 
 Context = Any  # grpc.aio.ServicerContext, which no RPC of ours looks at
-
-
-def is_steward(principal: Principal, cooperative: str) -> bool:
-    return principal.organization == cooperative and identity_pb2.ROLE_STEWARD in principal.roles
 
 
 class DataGatewayService(data_gateway_pb2_grpc.DataGatewayServiceServicer):

@@ -22,6 +22,7 @@ from rochdale_kit.boundary import as_refusal
 from rochdale_kit.refusals import Kind, Refusal, not_found
 
 _LICENSES = "/v1/licenses/"
+CACHE_SIZE = 10_000
 
 
 class FileDoor:
@@ -40,6 +41,13 @@ class FileDoor:
         self._cooperative = cooperative
         self._public_url = public_url.rstrip("/")
         self._url_key = url_key
+        # What an address under a credential was found to be. A token that once opened a file opens it until it ends or
+        # is revoked, which is asked every time; its window only opens once, and versions never change.
+        self._found: dict[tuple[object, ...], tuple[Leave, Selection, DataFile]] = {}
+
+    def forget(self) -> None:
+        """Empties that memory."""
+        self._found.clear()
 
     @staticmethod
     def answers(scope: Scope) -> bool:
@@ -52,14 +60,27 @@ class FileDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            if scope["path"].startswith(PREFIX):
-                leave, selection, file = await self._by_address(scope)
-            else:
-                given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
-                leave, selection, file = await self._by_token(scope["path"], given)
-            await self._sender.send(send, scope["method"], headers, leave, selection, file)
-        except (Refusal, OSError) as error:
+            leave, selection, file = await self._find(scope)
+            answer = self._sender.prepare(scope["method"], headers, leave, selection, file)
+        except Exception as error:
             await _refuse(send, as_refusal(error, "file"))
+            return
+        await answer(send)
+
+    async def _find(self, scope: Scope) -> tuple[Leave, Selection, DataFile]:
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+        key = (scope["path"], scope["query_string"], *given)
+        if (found := self._found.get(key)) is not None:
+            self._reading.enforcement.require(found[0])
+            return found
+        if scope["path"].startswith(PREFIX):
+            found = await self._by_address(scope)
+        else:
+            found = await self._by_token(scope["path"], given)
+        if len(self._found) >= CACHE_SIZE:
+            self._found.clear()
+        self._found[key] = found
+        return found
 
     async def list_files(self, request: Request) -> Response:
         """`GET /v1/licenses/{license}/files`: what there is to download, with `?version=` for an earlier one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.types import Send
@@ -16,7 +16,7 @@ from data_gateway.ingest import DataFile
 from data_gateway.shelf import Selection
 from data_gateway.streams import LiveStreams
 from data_gateway.usage import UsageMeter
-from rochdale_kit.refusals import Refusal
+from rochdale_kit.refusals import Kind, Refusal
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +37,11 @@ class Sender:
         self._streams = streams
         self._usage = usage
 
-    async def send(
-        self, send: Send, method: str, headers: Mapping[str, str], leave: Leave, selection: Selection, file: DataFile
-    ) -> None:
-        """Answers a GET or HEAD of a file; headers are the request's, in lower case."""
+    def prepare(
+        self, method: str, headers: Mapping[str, str], leave: Leave, selection: Selection, file: DataFile
+    ) -> Callable[[Send], Awaitable[None]]:
+        """The answer to a GET or HEAD of a file; headers are the request's, in lower case. Whatever can fail fails here,
+        before the answer begins."""
         etag = f'"{file.sha256}"'
         common = [
             (b"accept-ranges", b"bytes"),
@@ -49,32 +50,33 @@ class Sender:
             (b"cache-control", b"private, no-store"),
         ]
         if matches(headers.get("if-none-match"), etag):
-            await _start(send, 304, common)
-            await _body(send, b"")
-            return
+            return _empty(304, common)
         try:
             ranged = headers.get("range") if method == "GET" else None
             span = requested(ranged, headers.get("if-range"), etag, file.size_bytes)
         except Unsatisfiable:
             common += [(b"content-range", f"bytes */{file.size_bytes}".encode()), (b"content-length", b"0")]
-            await _start(send, 416, common)
-            await _body(send, b"")
-            return
+            return _empty(416, common)
         common += [(b"content-type", _MEDIA_TYPE), (b"content-length", str(span.length).encode())]
+        if method == "HEAD":
+            return _empty(200, common)
         if span.status == 206:
             common.append((b"content-range", f"bytes {span.first}-{span.last}/{file.size_bytes}".encode()))
-        if method == "HEAD":
-            await _start(send, span.status, common)
-            await _body(send, b"")
-            return
-        # Opened before the answer begins: a file that cannot be read is a fault, not half an answer.
-        descriptor = os.open(selection.folder / file.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await _start(send, span.status, common)
-            sent = await self._pieces(send, descriptor, span, leave)
-        finally:
-            os.close(descriptor)
-        self._usage.sent(leave, selection.name, sent)
+            descriptor = os.open(selection.folder / file.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            log.error("a file of %s cannot be read: %s", selection.name, error)
+            raise Refusal("INTERNAL", "The service failed; the operator can find out why.", Kind.INTERNAL) from None
+
+        async def answer(send: Send) -> None:
+            try:
+                await _start(send, span.status, common)
+                sent = await self._pieces(send, descriptor, span, leave)
+            finally:
+                os.close(descriptor)
+            self._usage.sent(leave, selection.name, sent)
+
+        return answer
 
     async def _pieces(self, send: Send, descriptor: int, span: Span, leave: Leave) -> int:
         """How many bytes were given to the connection."""
@@ -129,6 +131,14 @@ async def _read(descriptor: int, size: int, offset: int) -> bytes | memoryview:
         if count > 0:
             return memoryview(buffer)[:count]
     return await asyncio.to_thread(os.pread, descriptor, size, offset)
+
+
+def _empty(status: int, headers: list[tuple[bytes, bytes]]) -> Callable[[Send], Awaitable[None]]:
+    async def answer(send: Send) -> None:
+        await _start(send, status, headers)
+        await _body(send, b"")
+
+    return answer
 
 
 async def _start(send: Send, status: int, headers: list[tuple[bytes, bytes]]) -> None:

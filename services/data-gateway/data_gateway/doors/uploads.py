@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from data_gateway.domain.ranges import content_range
+from data_gateway.domain.stewards import is_steward
 from data_gateway.doors.answers import refuse
 from data_gateway.intake import Intake
-from data_gateway.service import is_steward
 from data_gateway.storage import Storage, sync
 from data_gateway.store import ingestions
 from data_gateway.store.ingestions import Ingestion
