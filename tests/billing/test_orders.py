@@ -242,15 +242,22 @@ async def test_orders_are_listed_in_pages_by_state_and_license(desk: Desk) -> No
         await listed(state=pb.ORDER_STATE_PAID, page_token=first.next_page_token)
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["amount_minor = 1", "terms_hash = 'x'", "license = 'x'", "buyer = 'x'", "currency = 'USD'", "state = 1"],
-)
-async def test_the_database_keeps_what_an_order_bills(desk: Desk, change: str) -> None:
+async def test_the_database_keeps_what_an_order_bills(desk: Desk) -> None:
     await desk.agree(0)
-    with pytest.raises(sa.exc.DBAPIError, match=r"never changes|stays so"):
+    for change in (
+        "amount_minor = 1",
+        "terms_hash = 'x'",
+        "license = 'x'",
+        "buyer = 'x'",
+        "currency = 'USD'",
+        "state = 1",
+    ):
+        with pytest.raises(sa.exc.DBAPIError, match=r"never changes|stays so"):
+            async with desk.database.begin() as connection:
+                await connection.execute(sa.text(f'UPDATE "order" SET {change}'))
+    with pytest.raises(sa.exc.DBAPIError, match="never deleted"):
         async with desk.database.begin() as connection:
-            await connection.execute(sa.text(f'UPDATE "order" SET {change}'))
+            await connection.execute(sa.text('DELETE FROM "order"'))
 
 
 @given(st.integers(0, REFERENCES - 1), st.integers(0, 7), st.integers(0, 7), st.sampled_from(SIGNS))

@@ -53,14 +53,14 @@ FORGERIES: dict[str, Callable[[Desk, bytes], Awaitable[httpx.Response]]] = {
 }
 
 
-@pytest.mark.parametrize("how", FORGERIES)
-async def test_a_forged_webhook_is_refused_and_nothing_is_kept(desk: Desk, how: str) -> None:
+async def test_a_forged_webhook_is_refused_and_nothing_is_kept(desk: Desk) -> None:
     order = await desk.agree()
     payment = await desk.pay(order)
     await desk.simulator.webhooks.drained()
     before = await desk.rows("SELECT count(*) AS many FROM webhook")
-    answer = await FORGERIES[how](desk, event(payment.payment_intent))
-    assert (answer.status_code, answer.json()["errorCode"]) == (400, "WEBHOOK_SIGNATURE_INVALID")
+    for how, forged in FORGERIES.items():
+        answer = await forged(desk, event(payment.payment_intent))
+        assert (answer.status_code, answer.json()["errorCode"]) == (400, "WEBHOOK_SIGNATURE_INVALID"), how
     assert await desk.rows("SELECT count(*) AS many FROM webhook") == before
     assert (await desk.order(order)).state == pb.ORDER_STATE_OPEN
 
@@ -77,20 +77,21 @@ async def test_even_a_signed_webhook_is_not_believed(desk: Desk) -> None:
     assert (await desk.payment(payment)).state == pb.PAYMENT_STATE_PENDING
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "reason"),
-    [
-        (b"not json", 400, "WEBHOOK_UNREADABLE"),
-        (b"[]", 400, "WEBHOOK_UNREADABLE"),
-        (b'{"id": 5, "type": [], "livemode": false, "data": {"object": {}}}', 400, "WEBHOOK_UNREADABLE"),
-        (event("pi_1", livemode=True), 400, "WEBHOOK_NOT_OURS"),
-        (event("pi_1", account="acct_other"), 400, "WEBHOOK_NOT_OURS"),
-        (b"x" * (256 * 1024 + 1), 413, "WEBHOOK_TOO_LARGE"),
-    ],
-)
-async def test_what_is_signed_and_makes_no_sense_is_refused(desk: Desk, body: bytes, status: int, reason: str) -> None:
-    answer = await send(desk, body)
-    assert (answer.status_code, answer.json()["errorCode"]) == (status, reason)
+NONSENSE = [
+    (b"not json", 400, "WEBHOOK_UNREADABLE"),
+    (b"[]", 400, "WEBHOOK_UNREADABLE"),
+    (b'{"id": 5, "type": [], "livemode": false, "data": {"object": {}}}', 400, "WEBHOOK_UNREADABLE"),
+    (event("pi_\0"), 400, "REQUEST_INVALID"),
+    (event("pi_1", livemode=True), 400, "WEBHOOK_NOT_OURS"),
+    (event("pi_1", account="acct_other"), 400, "WEBHOOK_NOT_OURS"),
+    (b"x" * (256 * 1024 + 1), 413, "WEBHOOK_TOO_LARGE"),
+]
+
+
+async def test_what_is_signed_and_makes_no_sense_is_refused(desk: Desk) -> None:
+    for body, status, reason in NONSENSE:
+        answer = await send(desk, body)
+        assert (answer.status_code, answer.json()["errorCode"]) == (status, reason), body[:80]
     assert not await desk.rows("SELECT 1 FROM webhook")
 
 
