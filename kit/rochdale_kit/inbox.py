@@ -121,8 +121,9 @@ class Consumer:
                 durable_name=self.name,
                 deliver_policy=DeliverPolicy.ALL,
                 ack_policy=AckPolicy.EXPLICIT,
-                # A handler may take longer: the event comes again, and the inbox lets it have its effect once.
-                ack_wait=30,
+                # What a killed process had in hand comes again after this long. A handler may take longer: the event
+                # then comes twice, and the inbox lets it have its effect once.
+                ack_wait=5,
                 max_deliver=-1,
                 filter_subjects=[subject_of(name) for name in self._handlers],
             ),

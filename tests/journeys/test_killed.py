@@ -75,8 +75,8 @@ async def counted(market: MarketPeople, purchase: Purchase) -> dict[str, int]:
     buyer = purchase.person.organization
     return {
         "licenses": await count("licensing", "SELECT count(*) FROM license WHERE licensee = $1", buyer),
-        "orders": await count("billing", "SELECT count(*) FROM purchase_order WHERE buyer = $1", buyer),
-        "grants": await count("access_broker", "SELECT count(*) FROM grant_ WHERE holder = $1", buyer),
+        "orders": await count("billing", 'SELECT count(*) FROM "order" WHERE buyer = $1', buyer),
+        "grants": await count("access_broker", "SELECT count(*) FROM access_grant WHERE holder = $1", buyer),
     }
 
 
