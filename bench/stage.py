@@ -146,17 +146,31 @@ async def servers(home: Path) -> AsyncIterator[Servers]:
         await made.stop()
 
 
-def memory_mib(pid: int, shared: bool = False) -> float:
-    """Resident memory of one process. Shared: its fair share of what several processes hold in common (Linux's PSS)."""
-    found = psutil.Process(pid)
-    return float(found.memory_full_info().pss if shared else found.memory_info().rss) / 2**20
+def resident_mib(pid: int) -> float:
+    """Resident memory of one process."""
+    return float(psutil.Process(pid).memory_info().rss) / 2**20
 
 
 def family_mib(pid: int) -> float:
-    """The fair shares of a process and everything it started, together."""
-    total = 0.0
+    """Resident memory of a process and everything it started, what several of them share counted once.
+
+    The kernel's own proportional shares would shrink with every stranger that happens to run the same programs.
+    """
+    private_kib = 0
+    shared_kib: dict[tuple[str, str], int] = {}
     parent = psutil.Process(pid)
     for member in (parent, *parent.children(recursive=True)):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            total += memory_mib(member.pid, shared=True)
-    return total
+        # One that ends meanwhile holds nothing.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            mapping = ("", "")
+            for line in Path(f"/proc/{member.pid}/smaps").read_text().splitlines():
+                head, *rest = line.split()
+                if not head.endswith(":"):
+                    # "start-end rights offset device inode [path]". Forked processes have the same nameless addresses.
+                    path = " ".join(rest[4:])
+                    mapping = (path, rest[1]) if path.startswith("/") else (path, head)
+                elif head.startswith("Private_"):
+                    private_kib += int(rest[0])
+                elif head.startswith("Shared_"):
+                    shared_kib[mapping] = max(shared_kib.get(mapping, 0), int(rest[0]))
+    return (private_kib + sum(shared_kib.values())) / 1024
