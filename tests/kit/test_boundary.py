@@ -1,0 +1,257 @@
+"""The door of every service, over real gRPC: who is let in, what a refusal carries, and what our faults tell nobody."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+import pytest_asyncio
+from house import refused
+from kit_world import World, heard_table, until
+
+from rochdale.identity.v1 import identity_pb2 as pb
+from rochdale.identity.v1 import identity_pb2_grpc
+from rochdale_kit.boundary import Boundary, check_access_table
+from rochdale_kit.identity import PUBLIC, SESSION_LIFE_SECONDS, KeySource, Principal, Sessions, caller, claims_of, roles
+from rochdale_kit.refusals import Kind, Refusal, not_found, refusal_of
+from rochdale_kit.server import Service
+from rochdale_kit.signing import KeySet, SigningKey
+from rochdale_kit.telemetry import Telemetry, _JsonLines
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["IdentityService"]
+ACCESS = {method.name: roles(pb.ROLE_STEWARD) for method in DESCRIPTOR.methods} | {"GetKeySet": PUBLIC}
+KEY = SigningKey.generate()
+STEWARD = Principal(
+    "acme", pb.ORGANIZATION_KIND_COOPERATIVE, "organizations/acme/k", frozenset({pb.ROLE_STEWARD}), True
+)
+
+
+def session(principal: Principal = STEWARD, key: SigningKey = KEY) -> tuple[tuple[str, str], ...]:
+    token = key.sign_token("session+jwt", claims_of(principal, "ses_1", int(time.time())))
+    return (("authorization", f"Bearer {token}"),)
+
+
+class Ring:
+    """Keys of which a test decides."""
+
+    def __init__(self, *keys: SigningKey) -> None:
+        self.held = list(keys)
+        self.later: list[SigningKey] = []
+        self.asked = 0
+
+    @property
+    def keys(self) -> KeySet:
+        documents = ",".join(str(key.public_jwk()).replace("'", '"') for key in self.held)
+        return KeySet.from_jwks(f'{{"keys":[{documents}]}}')
+
+    async def refresh(self) -> None:
+        self.asked += 1
+        await asyncio.sleep(0.05)
+        self.held += self.later
+
+
+class Desk(identity_pb2_grpc.IdentityServiceServicer):
+    """Answers GetOrganization with whatever a test wants to happen."""
+
+    act: Callable[[], Awaitable[None]]
+
+    async def GetOrganization(self, request: pb.GetOrganizationRequest, context: Any) -> pb.Organization:
+        await self.act()
+        return pb.Organization(name=request.name, display_name=caller().organization)
+
+    async def GetKeySet(self, request: pb.GetKeySetRequest, context: Any) -> pb.KeySet:
+        await self.act()
+        return pb.KeySet(jwks_json="{}")
+
+
+class Door:
+    def __init__(self) -> None:
+        self.ring = Ring(KEY)
+        self.desk = Desk()  # type: ignore[abstract] # the other calls are nobody's here
+        self.stub: Any = None
+        self.address = ""
+
+    async def get(self, metadata: Any = None, name: str = "organizations/acme", timeout: float = 10) -> Any:
+        return await self.stub.GetOrganization(
+            pb.GetOrganizationRequest(name=name), metadata=metadata or session(), timeout=timeout
+        )
+
+    def does(self, error: Exception) -> None:
+        async def act() -> None:
+            raise error
+
+        self.desk.act = act
+
+
+@pytest_asyncio.fixture
+async def door() -> AsyncIterator[Door]:
+    door, telemetry = Door(), Telemetry("kit")
+
+    async def nothing() -> None:
+        pass
+
+    door.desk.act = nothing
+    service = Service("kit", telemetry)
+    service.serve_grpc(
+        "127.0.0.1:0",
+        DESCRIPTOR,
+        Boundary(DESCRIPTOR, ACCESS, Sessions(door.ring), telemetry),
+        lambda server: identity_pb2_grpc.add_IdentityServiceServicer_to_server(door.desk, server),
+    )
+    async with service.running(), grpc.aio.insecure_channel(service.grpc_address) as channel:
+        door.address = service.grpc_address
+        door.stub = identity_pb2_grpc.IdentityServiceStub(channel)
+        yield door
+
+
+def test_an_rpc_without_an_access_rule_stops_the_start() -> None:
+    table = dict(ACCESS)
+    del table["IssueSession"]
+    with pytest.raises(SystemExit, match="no access rule for IssueSession"):
+        check_access_table(DESCRIPTOR, table)
+    with pytest.raises(SystemExit, match="names Forgotten"):
+        check_access_table(DESCRIPTOR, ACCESS | {"Forgotten": PUBLIC})
+
+
+async def test_who_is_let_in_and_who_is_not(door: Door) -> None:
+    assert (await door.get()).display_name == "acme"
+    buyer = Principal("acme", 1, "k", frozenset({pb.ROLE_BUYER}), True)
+    newcomer = Principal("acme", 1, "k", frozenset({pb.ROLE_STEWARD}), False)
+    async with refused("SESSION_MISSING"):
+        await door.stub.GetOrganization(pb.GetOrganizationRequest(name="organizations/acme"))
+    async with refused("ROLE_MISSING", method="GetOrganization"):
+        await door.get(session(buyer))
+    async with refused("ORGANIZATION_NOT_VERIFIED", organization="acme"):
+        await door.get(session(newcomer))
+    async with refused("SESSION_INVALID"):
+        await door.get(session() + session())
+    async with refused("SESSION_INVALID"):
+        await door.get((("authorization", "Basic abc"),))
+    async with refused("REQUEST_INVALID", field="name"):
+        await door.get(name="../../etc/passwd")
+
+
+async def test_a_flood_of_made_up_keys_asks_for_new_ones_once(door: Door) -> None:
+    stranger = session(key=SigningKey.generate())
+
+    async def knock() -> None:
+        async with refused("SESSION_INVALID"):
+            await door.get(stranger)
+
+    await asyncio.gather(*(knock() for _ in range(50)))
+    assert door.ring.asked == 1
+
+
+async def test_after_a_rotation_everybody_who_waits_is_let_in(door: Door) -> None:
+    rotated = SigningKey.generate()
+    door.ring.later = [rotated]
+    await asyncio.gather(*(door.get(session(key=rotated)) for _ in range(10)))
+    assert door.ring.asked == 1
+
+
+async def test_a_session_that_is_remembered_ends_when_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions, token = Sessions(Ring(KEY)), session()[0][1].removeprefix("Bearer ")
+    assert await sessions.principal(token) == await sessions.principal(token) == STEWARD
+    later = time.time() + SESSION_LIFE_SECONDS + 1
+    monkeypatch.setattr("rochdale_kit.identity.time.time", lambda: later)
+    with pytest.raises(Refusal) as caught:
+        await sessions.principal(token)
+    assert caught.value.reason == "SESSION_INVALID"
+
+
+async def test_identity_is_away_at_the_start_and_comes() -> None:
+    source = KeySource("127.0.0.1:1")
+    with pytest.raises(Refusal, match="Identity cannot be reached"):
+        await source.check()
+    with pytest.raises(Refusal) as caught:
+        await Sessions(source).principal(session()[0][1].removeprefix("Bearer "))
+    assert caught.value.kind is Kind.UNAVAILABLE
+    running = asyncio.create_task(source.run())
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    running.cancel()
+
+
+async def test_a_fault_of_ours_tells_the_caller_a_number_and_the_log_everything(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    door.does(KeyError("planted-detail"))
+    with caplog.at_level(logging.ERROR):
+        async with refused("INTERNAL") as caught:
+            await door.get()
+    [refusal] = caught
+    assert "planted-detail" not in str(refusal) + str(refusal.facts)
+    lines = [_JsonLines(None).format(record) for record in caplog.records]
+    assert any(refusal.facts["trace_id"] in line and "planted-detail" in line for line in lines)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), TimeoutError()], ids=repr)
+async def test_a_lost_connection_is_unavailable(door: Door, error: Exception) -> None:
+    door.does(error)
+    async with refused("SERVICE_UNAVAILABLE"):
+        await door.get()
+
+
+async def test_a_missing_file_of_ours_is_not_called_a_lost_database(door: Door) -> None:
+    door.does(FileNotFoundError(2, "no such file", "/etc/nothing"))
+    async with refused("INTERNAL"):
+        await door.get()
+
+
+async def test_a_refusal_fits_through_the_door_whatever_it_names(door: Door) -> None:
+    door.does(not_found("organizations/" + "\N{BUG}" * 50_000))
+    async with refused("NOT_FOUND") as caught:
+        await door.get()
+    assert caught[0].facts["name"].startswith("organizations/")
+    many = {f"fact_{number}": "x" * 400 for number in range(30)}
+    door.does(Refusal("MANY", "Many facts.", Kind.STATE, **many))
+    async with refused("MANY", fact_0="x" * 400):
+        await door.get()
+
+
+async def test_another_services_refusal_passes_through_with_its_facts(door: Door) -> None:
+    door.does(Refusal("OFFERING_CLOSED", "offerings/x is closed.", Kind.STATE, name="offerings/x"))
+    with pytest.raises(grpc.aio.AioRpcError) as first:
+        await door.get()
+    door.does(first.value)
+    async with refused("OFFERING_CLOSED", name="offerings/x") as caught:
+        await door.get()
+    assert caught[0].message == "offerings/x is closed."
+    assert refusal_of(first.value).kind is not Kind.INTERNAL
+
+
+async def test_a_deadline_cancels_the_handler_and_nothing_of_it_stays(door: Door, world: World) -> None:
+    ended = asyncio.Event()
+
+    async def act() -> None:
+        try:
+            async with world.database.begin() as connection:
+                await connection.execute(heard_table.insert().values(label="half done"))
+                await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    door.desk.act = act
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await door.get(timeout=0.5)
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert await world.heard() == []
+
+    async def nobody_locks() -> bool:
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
+        return bool((await world.query(idle))[0][0] == 0)
+
+    await until(nobody_locks)
+
+
+async def test_what_nobody_may_call_looks_like_what_does_not_exist(door: Door) -> None:
+    async with grpc.aio.insecure_channel(door.address) as channel:
+        for path in ("/rochdale.identity.v1.IdentityService/Nothing", "/rochdale.nothing.v1.Nothing/Nothing"):
+            async with refused("CALL_UNKNOWN"):
+                call: Any = channel.unary_unary(path)
+                await call(b"")
