@@ -60,7 +60,7 @@ class NotYet(Exception):
     """What a step waits for has not come about."""
 
 
-async def eventually(step: Callable[[], Awaitable[T]], seconds: float = 30) -> T:
+async def eventually(step: Callable[[], Awaitable[T]], seconds: float = 60) -> T:
     """Repeats a step, with the same request id inside it, until it works; refusals that will not change end it."""
     deadline = time.monotonic() + seconds
     while True:
