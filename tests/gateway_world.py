@@ -225,8 +225,9 @@ def seal(chain: broker.GrantChain) -> None:
 class World:
     """One cooperative, its gateway, a steward, and HTTP and gRPC to it."""
 
-    def __init__(self, house: House, cooperative: str, broker: SteeredBroker, folder: Path) -> None:
-        self.house, self.cooperative, self.broker, self.folder = house, cooperative, broker, folder
+    def __init__(self, house: House, cooperative: str, folder: Path) -> None:
+        self.house, self.cooperative, self.folder = house, cooperative, folder
+        self.broker: SteeredBroker  # absent where a test brings the real one
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.gateway: Service | None = None
@@ -238,7 +239,7 @@ class World:
     def dataset(self, id: str = "randhie") -> str:
         return f"cooperatives/{self.cooperative}/datasets/{id}"
 
-    async def prepare(self) -> None:
+    async def prepare(self, broker_address: str) -> None:
         self.steward = await self.house.steward(self.cooperative)
         self.stranger = await self.house.steward(f"other-{self.house.tag}")
         gateway = await self.house.colleague(self.steward, identity_pb2.ROLE_GATEWAY)
@@ -258,7 +259,7 @@ class World:
             "pseudonym_key_file": self.folder / "pseudonym.key",
             "url_key_file": self.folder / "url.key",
             "api_key_file": self.folder / "api.key",
-            "broker_address": self.broker.address,
+            "broker_address": broker_address,
             "feed_silence_seconds": 2.0,
         }
 
@@ -397,9 +398,10 @@ async def world(postgres: Postgres, folder: Path) -> AsyncIterator[World]:
         cooperative = f"valley-{house.tag}"
         broker = SteeredBroker(nats, cooperative)  # type: ignore[abstract] # it answers only what gateways ask
         await broker.start()
-        made = World(house, cooperative, broker, folder)
+        made = World(house, cooperative, folder)
+        made.broker = broker
         try:
-            await made.prepare()
+            await made.prepare(broker.address)
             await made.start()
             yield made
         finally:

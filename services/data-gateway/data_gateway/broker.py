@@ -129,11 +129,12 @@ class Registration:
 
     async def run(self, control_address: str) -> None:
         """Until canceled. control_address: where stewards reach our gRPC, known once it listens."""
+        failures = 0
         while True:
-            pause = REGISTER_SECONDS
             try:
                 await self._broker.register(self._public_url, control_address)
+                failures = 0
             except grpc.aio.AioRpcError as error:
+                failures += 1
                 log.warning("the broker does not take the registration: %s", error.code().name)
-                pause = 0.5
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(0.25 * 2**failures, 5.0) if failures else REGISTER_SECONDS)

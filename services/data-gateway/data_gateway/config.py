@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from rochdale_kit.config import ServiceConfig
@@ -33,6 +33,13 @@ class Config(ServiceConfig):
     feed_silence_seconds: float = Field(
         10.0, gt=0, le=60, description="Serve nobody after hearing nothing from the broker for so long."
     )
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Config:
+        # Stewards are told this address; "every interface" is none they could call.
+        if not self.control_address and self.grpc_address.startswith(("0.0.0.0:", "[::]:")):
+            raise ValueError("CONTROL_ADDRESS must say where stewards reach gRPC when GRPC_ADDRESS is every interface")
+        return self
 
 
 def read_key(path: Path) -> bytes:
