@@ -89,7 +89,7 @@ def unavailable(what: str) -> Refusal:
 
 
 def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
-    """The refusal another service answered with; a broken connection is SERVICE_UNAVAILABLE."""
+    """The refusal another service answered with; a broken connection or an overload is SERVICE_UNAVAILABLE."""
     status = rpc_status.from_call(error)
     kind = next((kind for kind in Kind if kind.code == error.code()), Kind.INTERNAL)
     if status is not None:
@@ -99,6 +99,13 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
                 refusal = Refusal(info.reason, status.message, kind)
                 refusal.facts = dict(info.metadata)
                 return refusal
-    if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    # Said by gRPC itself, before any code of a service runs: a message over the limit, or a thousand calls at once.
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (error.details() or ""):
+        return Refusal("REQUEST_TOO_LARGE", "The request is larger than the service takes.", Kind.TOO_LARGE)
+    if error.code() in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ):
         return unavailable("The service")
     return Refusal("INTERNAL", "The service failed.", Kind.INTERNAL)

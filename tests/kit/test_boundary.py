@@ -212,6 +212,11 @@ async def test_a_refusal_fits_through_the_door_whatever_it_names(door: Door) -> 
         await door.get()
 
 
+async def test_a_request_over_the_limit_is_too_large_and_not_a_fault(door: Door) -> None:
+    async with refused("REQUEST_TOO_LARGE"):
+        await door.get(name="x" * 10_000_000)
+
+
 async def test_another_services_refusal_passes_through_with_its_facts(door: Door) -> None:
     door.does(Refusal("OFFERING_CLOSED", "offerings/x is closed.", Kind.STATE, name="offerings/x"))
     with pytest.raises(grpc.aio.AioRpcError) as first:

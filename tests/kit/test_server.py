@@ -8,13 +8,16 @@ from pathlib import Path
 
 import grpc
 import pytest
+import sqlalchemy as sa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from house import House
 from kit_world import until
 
+from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.identity.v1 import identity_pb2 as pb
 from rochdale_kit import server
 from rochdale_kit.boundary import Boundary
+from rochdale_kit.database import Database, parked_table
 from rochdale_kit.identity import PUBLIC, Sessions
 from rochdale_kit.server import Service
 from rochdale_kit.telemetry import Telemetry
@@ -130,17 +133,17 @@ async def test_a_taken_address_is_a_sentence() -> None:
     await second.stop()
 
 
-async def identity(settings: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+async def process_of(package: str, settings: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "identity", *arguments),
-        env={"PATH": os.defpath} | {f"IDENTITY_{name.upper()}": value for name, value in settings.items()},
+        *(sys.executable, "-m", package, *arguments),
+        env={"PATH": os.defpath} | {f"{package}_{name}".upper(): value for name, value in settings.items()},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def ran(settings: dict[str, str], *arguments: str) -> tuple[int, str, str]:
-    process = await identity(settings, *arguments)
+async def ran(package: str, settings: dict[str, str], *arguments: str) -> tuple[int, str, str]:
+    process = await process_of(package, settings, *arguments)
     async with asyncio.timeout(30):
         out, err = await process.communicate()
     assert process.returncode is not None
@@ -156,16 +159,50 @@ async def settings_of(house: House) -> dict[str, str]:
     }
 
 
-async def test_the_command_lists_and_replays_and_refuses_what_it_does_not_know(
+async def test_the_command_migrates_and_refuses_what_it_does_not_know(
     postgres: Postgres, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     settings = await settings_of(House(postgres, nats_server, tmp_path))
-    assert await ran(settings, "migrate") == (0, "", "")
-    assert (await ran(settings, "parked"))[:2] == (0, "0 parked.\n")
-    code, out, err = await ran(settings, "replay")
-    assert (code, out) == (0, "0 handled, 0 still parked.\n"), err
-    code, out, err = await ran(settings, "replya")
+    assert await ran("identity", settings, "migrate") == (0, "", "")
+    code, _, err = await ran("identity", settings, "replya")
     assert code == 1 and err.startswith("Usage: python -m <service> [migrate | parked | replay]")
+
+
+async def test_an_operator_sees_what_the_catalog_parked_and_replays_it(
+    postgres: Postgres, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    house = House(postgres, nats_server, tmp_path)
+    settings = {
+        "database_url": await house.database_url("catalog"),
+        "nats_url": nats_server.url(),
+        "identity_address": "127.0.0.1:1",
+    }
+    event = governance_events.CooperativeCreated()
+    event.cooperative.name, event.cooperative.display_name = "cooperatives/weavers", "Weavers"
+    database = Database(settings["database_url"])
+    async with database.begin() as connection:
+        for event_id, body in (("evt_1", b"\xff"), ("evt_2", event.SerializeToString())):
+            await connection.execute(
+                parked_table.insert().values(
+                    consumer="catalog-governance",
+                    event_id=event_id,
+                    message_type="rochdale.governance.v1.CooperativeCreated",
+                    body=body,
+                    reason="INTERNAL",
+                    message="The service failed.",
+                )
+            )
+    code, out, _ = await ran("catalog", settings, "parked")
+    assert code == 1 and out.endswith("INTERNAL: The service failed.\n2 parked.\n")
+    code, out, err = await ran("catalog", settings, "replay")
+    assert code == 1 and out.endswith("1 handled, 1 still parked.\n"), err
+    assert "EVENT_UNREADABLE" in out
+    code, out, _ = await ran("catalog", settings, "parked")
+    assert (code, out.count("evt_1"), out.count("evt_2")) == (1, 1, 0)
+    async with database.read() as connection:
+        names = (await connection.execute(sa.text("SELECT display_name FROM cooperative"))).scalars().all()
+    await database.close()
+    assert names == ["Weavers"]
 
 
 async def test_a_start_that_fails_says_why_in_one_line_of_the_log_and_no_traceback(
@@ -173,7 +210,7 @@ async def test_a_start_that_fails_says_why_in_one_line_of_the_log_and_no_traceba
 ) -> None:
     settings = await settings_of(House(postgres, nats_server, tmp_path))
     settings["database_url"] = settings["database_url"].replace(":test@", ":planted-wrong@")
-    code, out, err = await ran(settings)
+    code, out, err = await ran("identity", settings)
     assert code == 1 and out == "" and "planted-wrong" not in err
     [line] = err.splitlines()
     assert '"level": "CRITICAL", "service": "identity"' in line and "InvalidPassword" in line
@@ -183,7 +220,7 @@ async def test_a_service_that_waits_for_nats_stops_when_it_is_told_to(
     postgres: Postgres, nats_server: NatsServer, tmp_path: Path
 ) -> None:
     settings = await settings_of(House(postgres, nats_server, tmp_path))
-    process = await identity(settings | {"nats_url": "nats://127.0.0.1:1"})
+    process = await process_of("identity", settings | {"nats_url": "nats://127.0.0.1:1"})
     assert process.stderr is not None
     async with asyncio.timeout(20):
         await process.stderr.readline()  # it has said that NATS is away
@@ -193,7 +230,7 @@ async def test_a_service_that_waits_for_nats_stops_when_it_is_told_to(
 
 
 async def test_a_running_service_stops_in_order(postgres: Postgres, nats_server: NatsServer, tmp_path: Path) -> None:
-    process = await identity(await settings_of(House(postgres, nats_server, tmp_path)))
+    process = await process_of("identity", await settings_of(House(postgres, nats_server, tmp_path)))
     assert process.stderr is not None
     async with asyncio.timeout(20):
         seen = b""
