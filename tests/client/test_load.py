@@ -52,7 +52,7 @@ def test_of_several_tables_one_must_be_named(monkeypatch: pytest.MonkeyPatch, ga
     market = opens(monkeypatch, gateway.url, RANDHIE, RANDHIE + "-2")
     with pytest.raises(MarketError) as refused:
         load("lic_1", market=market)
-    assert refused.value.reason == "DATASET_AMBIGUOUS"
+    assert refused.value.reason == "DATASET_NOT_NAMED"
 
 
 def test_no_token_goes_where_it_could_be_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ async def test_what_the_token_does_not_open_is_named(market: World) -> None:
     token = market.token(streamed)
     assert len(await market.load(token)) == 20_190
     answer = await market.files(streamed, token)
-    assert answer.status_code == 403 and answer.json()["errorCode"] == "OUTSIDE_TOKEN"
+    assert answer.status_code == 403 and answer.json()["errorCode"] == "REQUEST_OUTSIDE_TOKEN"
     assert answer.json()["facts"]["missing"] == "max_mode" and "rochdale token" in answer.json()["facts"]["fix"]
 
     chain = await market.grant(["site"], last_version=1)

@@ -159,14 +159,14 @@ async def test_a_broken_file_is_named_and_nothing_of_it_is_kept(market: World) -
     aside = await processed(market, SMALL + b"one,two\n", broken_rows=pb.BROKEN_ROWS_SET_ASIDE)
     assert (aside.row_count, aside.rejected_row_count) == (400, 1)
     unknown = await processed(market, member_column="nobody")
-    assert unknown.failure_reason == "UNKNOWN_COLUMN"
+    assert unknown.failure_reason == "COLUMN_UNKNOWN"
 
 
 async def test_a_rejected_version_is_gone(market: World) -> None:
     done = await processed(market)
     request = pb.RejectVersionRequest(name=done.name)
     first = await market.stewards.RejectVersion(request, metadata=market.steward.metadata)
-    assert first.state == pb.INGESTION_STATE_FAILED and first.failure_reason == "REJECTED"
+    assert first.state == pb.INGESTION_STATE_FAILED and first.failure_reason == "VERSION_REJECTED"
     assert kept(market, done) == [] and not first.HasField("version")
     assert await market.stewards.RejectVersion(request, metadata=market.steward.metadata) == first
     async with refused("INGESTION_NOT_READY"):

@@ -114,14 +114,14 @@ async def test_a_key_file_must_be_its_owners_alone(tmp_path: Path) -> None:
     key_file.chmod(0o644)
     with pytest.raises(IngestRefused) as refused:
         await ingest(tmp_path, RAND, member_column="zper", pseudonym_key=None, pseudonym_key_file=key_file)
-    assert refused.value.refusal.reason == "KEY_EXPOSED"
+    assert refused.value.refusal.reason == "PSEUDONYM_KEY_EXPOSED"
     key_file.chmod(0o600)
     by_file = await ingest(tmp_path, RAND, member_column="zper", pseudonym_key=None, pseudonym_key_file=key_file)
     by_pipe = await ingest(tmp_path, RAND, "v2", member_column="zper")
     assert by_file.files == by_pipe.files
     with pytest.raises(IngestRefused) as refused:
         await ingest(tmp_path, RAND, "v3", member_column="zper", pseudonym_key=None)
-    assert refused.value.refusal.reason == "KEY_MISSING"
+    assert refused.value.refusal.reason == "PSEUDONYM_KEY_MISSING"
 
 
 async def test_a_sample_is_repeatable_and_names_nobody(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_sample_is_repeatable_and_names_nobody(tmp_path: Path) -> None:
     json.dumps(sample, allow_nan=False)
     with pytest.raises(IngestRefused) as refused:
         read_sample(tmp_path / "v1", result.files, "zper", ["ssn"])
-    assert refused.value.refusal.reason == "UNKNOWN_COLUMN"
+    assert refused.value.refusal.reason == "COLUMN_UNKNOWN"
 
 
 async def test_a_licensed_subset_of_columns_is_cut_out(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ async def test_a_licensed_subset_of_columns_is_cut_out(tmp_path: Path) -> None:
     for file in files:
         content = (tmp_path / "p" / file.path).read_bytes()
         assert file.sha256 == hashlib.sha256(content).hexdigest() and b"income" not in content
-    for columns, reason in ((["site", "../x"], "UNKNOWN_COLUMN"), ([], "EMPTY_PROJECTION")):
+    for columns, reason in ((["site", "../x"], "COLUMN_UNKNOWN"), ([], "EMPTY_PROJECTION")):
         with pytest.raises(IngestRefused) as refused:
             project(tmp_path / "v1", result.files, columns, tmp_path / "r")
         assert refused.value.refusal.reason == reason and not (tmp_path / "r").exists()

@@ -121,7 +121,7 @@ def test_any_table_arrives_exactly_through_csv(
     try:
         result, table, _ = run(bom + text.encode(), csv=CsvOptions(delimiter), parts=PartTarget(rows=5))
     except IngestRefused as refused:
-        assert refused.refusal.reason == "UNKNOWN_FORMAT" and sum(ord(c) < 32 for c in text) > 2, refused
+        assert refused.refusal.reason == "FORMAT_UNKNOWN" and sum(ord(c) < 32 for c in text) > 2, refused
         return
     assert table.column_names == names and table.num_rows == len(rows)
     for position, column in enumerate(result.columns):
@@ -159,7 +159,7 @@ def test_every_row_is_sound_or_set_aside_as_pythons_reader_sees_it(
     try:
         result, table, rejects = run(content, on_broken_row=OnBrokenRow.SET_ASIDE, csv=CsvOptions(","))
     except IngestRefused as refused:
-        assert refused.refusal.reason == ("EMPTY_FILE" if closed else "TRUNCATED_FILE")
+        assert refused.refusal.reason == ("FILE_EMPTY" if closed else "FILE_TRUNCATED")
         assert not closed or not sound
         return
     assert closed

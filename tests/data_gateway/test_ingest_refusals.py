@@ -52,27 +52,27 @@ def write(folder: Path, content: str | bytes, name: str = "source") -> Path:
         ('a,b\n"x\ny\n",2\n3\n', "BROKEN_ROW", {"line": "5", "rows_before": "1"}),
         ('a,b\r\n"x\r\ny",2\r\n\r\n3\r\n', "BROKEN_ROW", {"line": "5"}),
         ('a,b\n5" pipe,"x\n2"\n3\n', "BROKEN_ROW", {"line": "4", "rows_before": "1"}),
-        ("a,b\n1,2\n3", "TRUNCATED_FILE", {"line": "3", "rows_before": "1"}),
-        ('a,b\n1,2\n3,"x\n4,5\n', "TRUNCATED_FILE", {"line": "3"}),
-        ('"a,b\n1,2\n', "TRUNCATED_FILE", {"line": "1"}),
+        ("a,b\n1,2\n3", "FILE_TRUNCATED", {"line": "3", "rows_before": "1"}),
+        ('a,b\n1,2\n3,"x\n4,5\n', "FILE_TRUNCATED", {"line": "3"}),
+        ('"a,b\n1,2\n', "FILE_TRUNCATED", {"line": "1"}),
         (b"a,b\n1,2\n3,\xff\n", "NOT_UTF8", {"line": "3", "rows_before": "1"}),
         (b"a,\xff\n1,2\n", "NOT_UTF8", {"line": "1"}),
         ("a,b\nx,1\n ,2\n", "NULL_MEMBER", {"line": "3", "rows_before": "1"}),
-        ("a,A\n1,2\n", "DUPLICATE_COLUMN", {"first_position": "1", "column_position": "2"}),
-        ("a,\n1,2\n", "INVALID_NAME", {"column_position": "2"}),
-        ('a,"b\x07"\n1,2\n', "INVALID_NAME", {}),
-        (f"a,{'b' * 256}\n1,2\n", "INVALID_NAME", {}),
-        ("b,c\n1,2\n", "UNKNOWN_COLUMN", {"column": "a"}),
+        ("a,A\n1,2\n", "COLUMN_REPEATED", {"first_position": "1", "column_position": "2"}),
+        ("a,\n1,2\n", "COLUMN_NAME_INVALID", {"column_position": "2"}),
+        ('a,"b\x07"\n1,2\n', "COLUMN_NAME_INVALID", {}),
+        (f"a,{'b' * 256}\n1,2\n", "COLUMN_NAME_INVALID", {}),
+        ("b,c\n1,2\n", "COLUMN_UNKNOWN", {"column": "a"}),
         (",".join(f"c{i}" for i in range(2_001)) + "\n", "TOO_MANY_COLUMNS", {"columns": "2001"}),
-        ("", "EMPTY_FILE", {}),
-        ("\ufeff \n", "EMPTY_FILE", {}),
-        ("a,b\n", "EMPTY_FILE", {}),
-        (b"\x1f\x8b\x08\x00", "UNKNOWN_FORMAT", {"found": "gzip"}),
-        (b"\xff\xfea\x00,\x00b\x00", "UNKNOWN_FORMAT", {"found": "text in UTF-16"}),
-        (bytes(range(256)) * 4, "UNKNOWN_FORMAT", {"found": "binary"}),
-        ('[{"a": 1}]', "UNKNOWN_FORMAT", {"found": "a JSON array"}),
-        (b"PAR1" + b"x" * 100, "TRUNCATED_FILE", {}),
-        (b"PAR1" + b"x" * 100 + b"PAR1", "UNREADABLE_FILE", {}),
+        ("", "FILE_EMPTY", {}),
+        ("\ufeff \n", "FILE_EMPTY", {}),
+        ("a,b\n", "FILE_EMPTY", {}),
+        (b"\x1f\x8b\x08\x00", "FORMAT_UNKNOWN", {"found": "gzip"}),
+        (b"\xff\xfea\x00,\x00b\x00", "FORMAT_UNKNOWN", {"found": "text in UTF-16"}),
+        (bytes(range(256)) * 4, "FORMAT_UNKNOWN", {"found": "binary"}),
+        ('[{"a": 1}]', "FORMAT_UNKNOWN", {"found": "a JSON array"}),
+        (b"PAR1" + b"x" * 100, "FILE_TRUNCATED", {}),
+        (b"PAR1" + b"x" * 100 + b"PAR1", "FILE_UNREADABLE", {}),
         ('{"a": 1}\n{"a": 2\n{"a": 3}\n', "BROKEN_ROW", {"line": "2", "rows_before": "1"}),
         ('{"a": 1}\n{"a": 2, "a": 3}\n', "BROKEN_ROW", {"line": "2"}),
         ('{"a": 1}\n[1]\n', "BROKEN_ROW", {"line": "2"}),
@@ -81,11 +81,11 @@ def write(folder: Path, content: str | bytes, name: str = "source") -> Path:
         ('{"a": "\\ud800"}\n', "BROKEN_ROW", {"line": "1"}),
         ('{"a": 1, "b": ' + "[" * 100_000 + "\n", "BROKEN_ROW", {"line": "1"}),
         ('{"a": ' + "9" * 5_000 + "}\n", "BROKEN_ROW", {"line": "1"}),
-        ('{"a": 1}\n{"a": 2', "TRUNCATED_FILE", {"line": "2"}),
+        ('{"a": 1}\n{"a": 2', "FILE_TRUNCATED", {"line": "2"}),
         ('{"a": 1}\n{"b": 2}\n', "NULL_MEMBER", {"line": "2"}),
-        ('{"b": 1}\n{"b": 2}\n', "UNKNOWN_COLUMN", {"column": "a"}),
-        ('{"a": 1, "A": 2}\n', "DUPLICATE_COLUMN", {}),
-        ('{"a": 1, "": 2}\n', "INVALID_NAME", {}),
+        ('{"b": 1}\n{"b": 2}\n', "COLUMN_UNKNOWN", {"column": "a"}),
+        ('{"a": 1, "A": 2}\n', "COLUMN_REPEATED", {}),
+        ('{"a": 1, "": 2}\n', "COLUMN_NAME_INVALID", {}),
     ],
 )
 def test_bad_text_is_refused_by_its_own_name(
@@ -139,7 +139,7 @@ async def test_parquet_without_member_names_the_row(tmp_path: Path) -> None:
     pq.write_table(pa.table({"v": bad}), tmp_path / "c.parquet")
     assert (await refused(tmp_path, tmp_path / "c.parquet")).facts["line"] == "2"
     cut = (tmp_path / "a.parquet").read_bytes()
-    assert (await refused(tmp_path, write(tmp_path, cut[:-9], "d.parquet"))).reason == "TRUNCATED_FILE"
+    assert (await refused(tmp_path, write(tmp_path, cut[:-9], "d.parquet"))).reason == "FILE_TRUNCATED"
 
 
 def dictionary_bomb(path: Path) -> int:
@@ -199,14 +199,14 @@ async def test_broken_rows_are_set_aside_once_each(tmp_path: Path) -> None:
         (3, "NULL_MEMBER", ",2"),
         (6, "BROKEN_ROW", "only"),
         (8, "BROKEN_ROW", "c,4,5"),
-        (10, "TRUNCATED_FILE", "last"),
+        (10, "FILE_TRUNCATED", "last"),
     ]
     assert (result.row_count, result.reject_count, result.blank_line_count) == (3, 4, 1)
     assert (tmp_path / "job/rejects.jsonl").stat().st_mode & 0o077 == 0
     assert pq.read_table(tmp_path / "v1/data/part-00000.parquet").column("v").to_pylist() == [1, 3, None]
     unclosed = write(tmp_path, 'a,b\n1,2\n3,"x\n4,5\n')
     refusal = await refused(tmp_path / "u", unclosed, on_broken_row=OnBrokenRow.SET_ASIDE)
-    assert refusal.reason == "TRUNCATED_FILE"
+    assert refusal.reason == "FILE_TRUNCATED"
 
 
 async def test_secrets_and_values_stay_out_of_logs_and_environment(

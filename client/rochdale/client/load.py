@@ -30,7 +30,7 @@ def load(
     """Loads a table; `dataset` is needed only if the license opens several, `limit` is the most rows wanted.
 
     Without a market, it is the one Market.open() finds. Raises MarketError, among others with DELTA_SHARING_MISSING,
-    DATASET_AMBIGUOUS, and the reasons of IssueToken and of the gateway.
+    DATASET_NOT_NAMED, and the reasons of IssueToken and of the gateway.
     """
     try:
         import delta_sharing
@@ -49,7 +49,7 @@ def load(
     token = license_tokens(market, license, dataset=dataset, version=version, columns=columns).current()
     if len(token.datasets) != 1:
         raise MarketError(
-            "DATASET_AMBIGUOUS",
+            "DATASET_NOT_NAMED",
             f"This license opens {len(token.datasets)} datasets; name one of {', '.join(token.datasets)}.",
             {"datasets": ",".join(token.datasets)},
         )

@@ -57,6 +57,11 @@ def from_grpc(error: grpc.RpcError, market: str) -> MarketError:
         return MarketError(
             "MARKET_UNREACHABLE", f"Nothing answers at {where}. Is the market up? Start one with `rochdale up`.", facts
         )
+    # Said by gRPC itself, before any code of a service runs: a message over the limit, or too many calls at once.
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in detail:
+        return MarketError("REQUEST_TOO_LARGE", "The request is larger than the market takes.", facts)
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return MarketError("SERVICE_UNAVAILABLE", "The market has too much to do; try again.", facts)
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return MarketError("MARKET_TOO_SLOW", "The market did not answer in time.", facts)
     return MarketError(f"GRPC_{code.name}", detail or f"The market answered {code.name}.", facts)

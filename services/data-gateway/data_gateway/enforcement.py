@@ -125,7 +125,8 @@ class Enforcement:
         return True
 
     def require_request(self, holder: Pass, version: int, columns: frozenset[str], mode: int) -> None:
-        """Refuses with OUTSIDE_TOKEN, naming each dimension in which the request leaves the token and how to get more."""
+        """Refuses with REQUEST_OUTSIDE_TOKEN, naming each dimension in which the request leaves the token, and how to
+        get more."""
         found = permits(
             holder.scope,
             dataset=holder.dataset,
@@ -138,7 +139,7 @@ class Enforcement:
         if found:
             facts = {one.dimension: f"asked: {one.child}; allowed: {one.parent}" for one in found}
             raise Refusal(
-                "OUTSIDE_TOKEN",
+                "REQUEST_OUTSIDE_TOKEN",
                 f"The token does not open this: {'; '.join(map(str, found))}. If the license does, get another token "
                 f"with `{_fix(holder.license)}`.",
                 Kind.FORBIDDEN,

@@ -122,7 +122,7 @@ class DataGatewayService(data_gateway_pb2_grpc.DataGatewayServiceServicer):
                 return self._reply(row)
             if row.state != pb.INGESTION_STATE_AWAITING_APPROVAL:
                 raise _not_ready(row)
-            row = await ingestions.fail(connection, row.id, "REJECTED", "A steward rejected the version.")
+            row = await ingestions.fail(connection, row.id, "VERSION_REJECTED", "A steward rejected the version.")
         # After the commit; if we end before it is done, the next start finds it.
         await asyncio.to_thread(self._storage.discard, row.id)
         return self._reply(row)

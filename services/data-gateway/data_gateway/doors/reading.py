@@ -14,7 +14,7 @@ class Reading:
         self.shelf = shelf
 
     async def version(self, holder: Pass, number: int | None, mode: int) -> Version:
-        """Refuses with OUTSIDE_TOKEN before it says whether a version exists, and with NOT_FOUND."""
+        """Refuses with REQUEST_OUTSIDE_TOKEN before it says whether a version exists, and with NOT_FOUND."""
         part = holder.scope.datasets[0]
         if number is None:
             number = await self.shelf.latest(holder.dataset, part.first_version, part.last_version)

@@ -37,7 +37,7 @@ class CsvSource:
         self._delimiter = self.delimiter.encode()
         header = find_records(first[: job.limits.row_bytes], self._delimiter, final)
         if not len(header.starts):
-            reason = "TRUNCATED_FILE" if final else "ROW_TOO_LARGE"
+            reason = "FILE_TRUNCATED" if final else "ROW_TOO_LARGE"
             raise IngestRefused(reason, "The header line, line 1, does not end.", line=1)
         self.names = _header_names(first[: header.ends[0]], self.delimiter)
         check_names(self.names, job.limits.columns)
@@ -99,7 +99,7 @@ class CsvSource:
         if carry:
             # Where rows end is no longer known, so there is nothing that could be set aside.
             raise IngestRefused(
-                "TRUNCATED_FILE",
+                "FILE_TRUNCATED",
                 f"The row that begins on line {line} opens a quote that is never closed. Nothing was stored.",
                 line=line,
             )
@@ -166,7 +166,7 @@ class CsvSource:
         message = f"Line {number} has {found} fields where the header names {expected}."
         # A last row that is short and has no line end is what a cut file looks like.
         unended = int(records.ends[index]) == len(data) and bytes_done == self._job.source.stat().st_size
-        reason = "TRUNCATED_FILE" if unended and found < expected else "BROKEN_ROW"
+        reason = "FILE_TRUNCATED" if unended and found < expected else "BROKEN_ROW"
         facts = {"expected_fields": expected, "found_fields": found}
         return Reject(number, reason, message, _raw(data, records, index), dict(facts))
 
@@ -208,7 +208,9 @@ def _header_names(header: bytes, delimiter: str) -> list[str]:
     try:
         return next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [""])
     except csv.Error:
-        raise IngestRefused("INVALID_NAME", "The header on line 1 cannot be read as column names.", line=1) from None
+        raise IngestRefused(
+            "COLUMN_NAME_INVALID", "The header on line 1 cannot be read as column names.", line=1
+        ) from None
 
 
 def _guess_delimiter(first: bytes, final: bool) -> str:

@@ -144,7 +144,7 @@ def _inspect(source: Source, rejects: RejectLog, total: int, report: Report) -> 
 
 def _require_rows(rows: int) -> None:
     if not rows:
-        raise IngestRefused("EMPTY_FILE", "The file holds no sound row. Nothing was stored.")
+        raise IngestRefused("FILE_EMPTY", "The file holds no sound row. Nothing was stored.")
 
 
 def _require_all_written(rows: int, files: tuple[DataFile, ...]) -> None:

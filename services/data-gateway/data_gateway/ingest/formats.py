@@ -35,7 +35,7 @@ def recognize(source: Path, declared: Format | None) -> Format:
         first = file.read(4_096)
     text = first.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
-        raise IngestRefused("EMPTY_FILE", "The file is empty.")
+        raise IngestRefused("FILE_EMPTY", "The file is empty.")
     found = _by_content(first, text)
     expected = declared or _BY_NAME.get(source.suffix.lower())
     if expected not in (None, found):
@@ -66,4 +66,4 @@ def _by_content(first: bytes, text: bytes) -> Format:
 
 
 def _unknown(message: str, found: str) -> IngestRefused:
-    return IngestRefused("UNKNOWN_FORMAT", message, found=found)
+    return IngestRefused("FORMAT_UNKNOWN", message, found=found)

@@ -144,10 +144,10 @@ class IngestResult:
 class IngestRefusal:
     """Why there is no version: a reason for programs, a sentence for people, and every value the sentence mentions.
 
-    Reasons: BROKEN_ROW, TRUNCATED_FILE, NULL_MEMBER, NOT_UTF8, ROW_TOO_LARGE, EMPTY_FILE, UNKNOWN_FORMAT,
-    FORMAT_MISMATCH, UNREADABLE_FILE, UNKNOWN_COLUMN, DUPLICATE_COLUMN, INVALID_NAME, TOO_MANY_COLUMNS,
+    Reasons: BROKEN_ROW, FILE_TRUNCATED, NULL_MEMBER, NOT_UTF8, ROW_TOO_LARGE, FILE_EMPTY, FORMAT_UNKNOWN,
+    FORMAT_MISMATCH, FILE_UNREADABLE, COLUMN_UNKNOWN, COLUMN_REPEATED, COLUMN_NAME_INVALID, TOO_MANY_COLUMNS,
     UNSUPPORTED_TYPE, TOO_LARGE_DECODED, SOURCE_MISSING, SOURCE_CHANGED, VERSION_EXISTS,
-    EMPTY_PROJECTION, KEY_MISSING, KEY_EXPOSED, INGESTION_KILLED, INGESTION_FAILED.
+    EMPTY_PROJECTION, PSEUDONYM_KEY_MISSING, PSEUDONYM_KEY_EXPOSED, INGESTION_KILLED, INGESTION_FAILED.
     """
 
     reason: str
@@ -174,14 +174,14 @@ def check_names(names: list[str], limit: int) -> None:
         if not 1 <= len(name) <= 255 or not name.isprintable():
             # The name itself is not repeated: a file without a header line would show a person's values here.
             raise IngestRefused(
-                "INVALID_NAME",
+                "COLUMN_NAME_INVALID",
                 f"The name of column {position} is not 1 to 255 characters without control characters.",
                 column_position=position,
             )
         first = seen.setdefault(name.casefold(), position)
         if first != position:
             raise IngestRefused(
-                "DUPLICATE_COLUMN",
+                "COLUMN_REPEATED",
                 f"Columns {first} and {position} have the same name, upper and lower case aside.",
                 first_position=first,
                 column_position=position,
@@ -199,12 +199,14 @@ def read_key(job: IngestJob, key_fd: int | None) -> bytes | None:
         try:
             with job.pseudonym_key_file.open("rb") as file:
                 if os.fstat(file.fileno()).st_mode & 0o077:
-                    raise IngestRefused("KEY_EXPOSED", "The pseudonym key file can be read by others; use mode 0600.")
+                    raise IngestRefused(
+                        "PSEUDONYM_KEY_EXPOSED", "The pseudonym key file can be read by others; use mode 0600."
+                    )
                 key = file.read(4_096)
         except OSError:
-            raise IngestRefused("KEY_MISSING", "The pseudonym key file cannot be read.") from None
+            raise IngestRefused("PSEUDONYM_KEY_MISSING", "The pseudonym key file cannot be read.") from None
     else:
-        raise IngestRefused("KEY_MISSING", "A member column was named, but no pseudonym key was given.")
+        raise IngestRefused("PSEUDONYM_KEY_MISSING", "A member column was named, but no pseudonym key was given.")
     if len(key) < 32:
-        raise IngestRefused("KEY_MISSING", "The pseudonym key is shorter than 32 bytes.")
+        raise IngestRefused("PSEUDONYM_KEY_MISSING", "The pseudonym key is shorter than 32 bytes.")
     return key

@@ -173,7 +173,7 @@ def _read_object(text: bytes, line: int, ended: bool) -> _Object | Reject:
         return Reject(line, "BROKEN_ROW", f"Line {line} {broken}.", raw)
     except (ValueError, RecursionError):
         if not ended:
-            return Reject(line, "TRUNCATED_FILE", f"Line {line}, the last, is cut off.", raw)
+            return Reject(line, "FILE_TRUNCATED", f"Line {line}, the last, is cut off.", raw)
         return Reject(line, "BROKEN_ROW", f"Line {line} is not a JSON object.", raw)
     if not isinstance(value, dict):
         return Reject(line, "BROKEN_ROW", f"Line {line} is not a JSON object.", raw)

@@ -84,7 +84,7 @@ class ParquetSource:
         with self._job.source.open("rb") as file:
             file.seek(max(0, self._size - 4))
             if self._size < 12 or file.read(4) != b"PAR1":
-                raise IngestRefused("TRUNCATED_FILE", "The Parquet file has no footer at its end; it was cut off.")
+                raise IngestRefused("FILE_TRUNCATED", "The Parquet file has no footer at its end; it was cut off.")
         try:
             return pq.ParquetFile(self._job.source, read_dictionary=texts, pre_buffer=False, buffer_size=1 << 20)
         except (pa.ArrowException, OSError) as error:
@@ -156,7 +156,7 @@ def _large_columns(metadata: pq.FileMetaData) -> set[str]:
 
 
 def _unreadable() -> IngestRefused:
-    return IngestRefused("UNREADABLE_FILE", "The Parquet file is damaged or uses a feature that is not read.")
+    return IngestRefused("FILE_UNREADABLE", "The Parquet file is damaged or uses a feature that is not read.")
 
 
 def _is_text(kind: pa.DataType) -> bool:

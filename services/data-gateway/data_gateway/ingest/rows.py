@@ -112,7 +112,7 @@ def null_member(line: int, raw: str, unit: str = "Line") -> Reject:
 def require_member_column(job: IngestJob, names: list[str]) -> None:
     if job.member_column is not None and job.member_column not in names:
         raise IngestRefused(
-            "UNKNOWN_COLUMN",
+            "COLUMN_UNKNOWN",
             f"The member column {job.member_column!r} is not in the file.",
             column=job.member_column,
         )

@@ -60,7 +60,7 @@ def project(
     """Writes the named columns of a version to `out_folder`, file by file, in bounded memory.
 
     Columns keep the version's order, whatever the order asked for, so equal subsets are equal bytes. The folder
-    appears whole or not at all and must not exist before. Refuses UNKNOWN_COLUMN, EMPTY_PROJECTION, VERSION_EXISTS.
+    appears whole or not at all and must not exist before. Refuses COLUMN_UNKNOWN, EMPTY_PROJECTION, VERSION_EXISTS.
     """
     if out_folder.exists():
         raise IngestRefused("VERSION_EXISTS", "The projection exists already.")
@@ -97,7 +97,7 @@ def _project_one(path: Path, wanted: list[str], folder: Path, number: int) -> Da
 def _in_order(schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     for name in columns:
         if name not in schema.names:
-            raise IngestRefused("UNKNOWN_COLUMN", f"The version has no column {name!r}.", column=name)
+            raise IngestRefused("COLUMN_UNKNOWN", f"The version has no column {name!r}.", column=name)
     asked = set(columns)
     return [name for name in schema.names if name in asked]
 
