@@ -43,6 +43,7 @@ async def gateway(market: Market, tmp_path_factory: pytest.TempPathFactory) -> A
     world = World(market.house, f"valley-{market.house.tag}", tmp_path_factory.mktemp("gateway"))
     await world.prepare(market.house.services["access_broker"].grpc_address)
     await world.start()
+    await world.add(CONTENT, "claims")
     yield world
     await world.http.aclose()
 
@@ -52,8 +53,8 @@ async def buyer(market: Market) -> Person:
     return await market.house.buyer(f"acme-{market.house.tag}")
 
 
-async def license(market: Market, gateway: World, buyer: Person) -> Deal:
-    deal = market.deal(Site(gateway.cooperative, gateway.steward, gateway.steward), buyer)
+async def license(market: Market, gateway: World, buyer: Person, dataset: str = "claims") -> Deal:
+    deal = market.deal(Site(gateway.cooperative, gateway.steward, gateway.steward), buyer, dataset)
     grant = await market.activate(deal)
     assert grant.state == broker.GRANT_STATE_OPEN
     return deal
@@ -67,33 +68,33 @@ def tokens(issued: broker.IssuedToken) -> Renewable[AccessToken]:
 async def test_from_a_stewards_file_to_a_buyers_and_no_further(
     market: Market, gateway: World, buyer: Person, tmp_path: Path
 ) -> None:
-    source = tmp_path / "claims.csv"
+    source = tmp_path / "visits.csv"
     source.write_bytes(CONTENT)
-    ingestion = await gateway.announce(len(CONTENT), dataset=gateway.dataset("claims"))
+    ingestion = await gateway.announce(len(CONTENT), dataset=gateway.dataset("visits"))
     session = Session(gateway.steward.metadata[0][1].removeprefix("Bearer "), time.time() + 600, "", ())
     await asyncio.to_thread(upload, ingestion.upload_url, source, Renewable(lambda: session))
     assert (await gateway.settled(ingestion)).state == pb.INGESTION_STATE_AWAITING_APPROVAL
     await gateway.approve(ingestion)
 
-    deal = await license(market, gateway, buyer)
+    deal = await license(market, gateway, buyer, "visits")
     issued = await market.issue(buyer, deal)  # at once: the token may be here before the grant
     assert issued.gateway_url == gateway.url
     expected = pandas.read_csv(source)
-    pandas.testing.assert_frame_equal(await gateway.load(issued.token, "claims"), expected)
+    pandas.testing.assert_frame_equal(await gateway.load(issued.token, "visits"), expected)
 
     delivery = await asyncio.to_thread(fetch, tokens(issued), deal.license.name, tmp_path / "all")
     assert (delivery.version, delivery.columns) == (1, ("age", "region", "visits"))
     read = pandas.concat([pandas.read_parquet(path) for _, path in delivery.files])
     pandas.testing.assert_frame_equal(read, expected)
     narrow = await market.issue(buyer, deal, columns=["visits"])
-    assert list((await gateway.load(narrow.token, "claims")).columns) == ["visits"]
+    assert list((await gateway.load(narrow.token, "visits")).columns) == ["visits"]
     some = await asyncio.to_thread(fetch, tokens(narrow), deal.license.name, tmp_path / "some")
     assert some.columns == ("visits",)
 
     begun = time.monotonic()
     await market.terminate(deal)
     async with asyncio.timeout(2):
-        while (await gateway.query(issued.token, "claims"))[0] == 200:
+        while (await gateway.query(issued.token, "visits"))[0] == 200:
             await asyncio.sleep(0.01)
     assert time.monotonic() - begun < 2
     with pytest.raises(MarketError) as refusal:

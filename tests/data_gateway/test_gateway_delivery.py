@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import delta_sharing
 import pandas
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ import pytest_asyncio
 import statsmodels
 from gateway_world import World, world
 
+from rochdale.data_gateway.v1 import events_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit.signing import SigningKey
 from rochdale_local.postgres import Postgres
@@ -48,8 +50,6 @@ async def test_the_real_client_loads_what_the_cooperative_added(market: World, s
 
 
 async def test_the_client_lists_one_table_and_asks_for_its_version(market: World, source: Any) -> None:
-    import delta_sharing
-
     chain = await market.grant(list(source.columns))
     profile = market.profile(market.token(chain))
     tables = await asyncio.to_thread(delta_sharing.SharingClient(str(profile)).list_all_tables)
@@ -289,8 +289,6 @@ async def test_ranges_and_hashes_over_http(market: World) -> None:
 
 
 async def test_what_left_is_told(market: World) -> None:
-    from rochdale.data_gateway.v1 import events_pb2
-
     chain = await market.grant(["site", "mdvis", "pmde"])
     token = market.token(chain)
     nats = market.broker.nats.jetstream()

@@ -12,15 +12,18 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 import pytest_asyncio
 from gateway_world import World, world
 from house import refused, request_id
+from pydantic import ValidationError
 
+from data_gateway.config import Config
 from data_gateway.storage import Storage
 from rochdale.data_gateway.v1 import data_gateway_pb2 as pb
-from rochdale.data_gateway.v1 import events_pb2
+from rochdale.data_gateway.v1 import data_gateway_pb2_grpc, events_pb2
 from rochdale_local.postgres import Postgres
 
 SMALL = b"who,age,city\n" + b"".join(b"p%d,%d,Rochdale\n" % (n // 2, n % 80) for n in range(400))
@@ -149,6 +152,20 @@ async def test_more_or_other_bytes_than_announced_are_refused(market: World) -> 
         await market.announce(1 << 40)
 
 
+async def test_a_full_disk_is_said_and_what_arrived_goes_on_later(market: World) -> None:
+    ingestion = await market.announce(len(SMALL))
+    await market.put(ingestion, SMALL[:0], headers={"content-range": f"bytes 0-99/{len(SMALL)}"})
+    upload = market.folder / "storage" / "uploads" / ingestion.name.removeprefix("ingestions/")
+    upload.unlink()
+    upload.symlink_to("/dev/full")  # takes no byte, as a full disk does
+    answer = await market.put(ingestion, SMALL)
+    assert (answer.status_code, answer.json()["errorCode"]) == (413, "STORAGE_FULL")
+    assert (await market.get(ingestion)).state == pb.INGESTION_STATE_UPLOADING
+    upload.unlink()
+    assert (await market.put(ingestion, SMALL)).status_code == 200
+    assert (await market.settled(ingestion)).row_count == 400
+
+
 async def test_a_broken_file_is_named_and_nothing_of_it_is_kept(market: World) -> None:
     broken = await processed(market, SMALL + b"one,two\n")
     assert broken.state == pb.INGESTION_STATE_FAILED and broken.failure_reason == "BROKEN_ROW"
@@ -235,6 +252,13 @@ async def test_for_everybody_else_nothing_is_here(market: World) -> None:
         assert answer.status_code == 404
 
 
+def test_an_address_nobody_could_call_stops_the_start(market: World) -> None:
+    settings = {**market.settings, "database_url": "postgresql+asyncpg://x", "nats_url": "nats://x"}
+    with pytest.raises(ValidationError, match="CONTROL_ADDRESS"):
+        Config(**settings, grpc_address="0.0.0.0:50051")
+    assert Config(**settings, grpc_address="0.0.0.0:50051", control_address="gateway:50051")
+
+
 async def test_one_folder_belongs_to_one_gateway(market: World) -> None:
     with pytest.raises(SystemExit, match="Another gateway uses"):
         Storage(market.folder / "storage")
@@ -264,10 +288,6 @@ async def test_an_ingestion_interrupted_by_a_kill_is_begun_again(market: World) 
                         control = market.broker.registered[-1].control_address
                 except httpx.TransportError:
                     continue
-        import grpc
-
-        from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
-
         async with grpc.aio.insecure_channel(control) as channel:
             stub = data_gateway_pb2_grpc.DataGatewayServiceStub(channel)
             ingestion = await stub.StartIngestion(

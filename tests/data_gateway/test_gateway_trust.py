@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime as dt
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -101,9 +103,6 @@ async def test_a_revocation_stops_a_download_under_way(market: World, kind: str,
 
 
 def _claims(token: str) -> Any:
-    import base64
-    import json
-
     payload = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
@@ -226,6 +225,10 @@ def _longer_than_license(chain: broker.GrantChain) -> None:
     chain.grant.end_time.seconds += 400 * 86_400
 
 
+def _before_it_was_agreed(chain: broker.GrantChain) -> None:
+    chain.grant.open_time.seconds -= 2 * 3600
+
+
 def _other_buyer(chain: broker.GrantChain) -> None:
     chain.grant.holder = "organizations/mallory"
 
@@ -240,7 +243,7 @@ CHANGED = {
     "RULE_FORBIDS": [_forbid],
     "LICENSE_OUTSIDE_RULE": [_wider_than_rule],
     "LICENSE_OUTSIDE_OFFERING": [_wider_than_offering],
-    "GRANT_OUTSIDE_LICENSE": [_wider_than_license, _longer_than_license],
+    "GRANT_OUTSIDE_LICENSE": [_wider_than_license, _longer_than_license, _before_it_was_agreed],
     "CHAIN_INCONSISTENT": [_other_buyer],
     "OFFERING_ON_OTHER_RULE": [_other_tier],
 }
