@@ -97,7 +97,9 @@ class Consumer:
             try:
                 if pull is None:
                     pull = await self._subscribe()
-                for message in await pull.fetch(64, timeout=2):
+                # One at a time: asked for several, nats-py now and then holds the first back for a second or two, until
+                # its time is up. A pull costs little beside the transaction that follows it.
+                for message in await pull.fetch(1, timeout=2):
                     await self._handle(message)
             except TimeoutError:
                 # Nothing new. A stream or consumer that is gone, as after NATS lost its store, is another error.
