@@ -157,7 +157,7 @@ def family_mib(pid: int) -> float:
     The kernel's own proportional shares would shrink with every stranger that happens to run the same programs.
     """
     private_kib = 0
-    shared_kib: dict[tuple[str, str], int] = {}
+    shared_kib: dict[tuple[str, str, str], int] = {}
     parent = psutil.Process(pid)
     for member in (parent, *parent.children(recursive=True)):
         # One that ends meanwhile holds nothing.
@@ -172,5 +172,5 @@ def family_mib(pid: int) -> float:
                 elif head.startswith("Private_"):
                     private_kib += int(rest[0])
                 elif head.startswith("Shared_"):
-                    shared_kib[mapping] = max(shared_kib.get(mapping, 0), int(rest[0]))
+                    shared_kib[*mapping, head] = max(shared_kib.get((*mapping, head), 0), int(rest[0]))
     return (private_kib + sum(shared_kib.values())) / 1024
