@@ -17,6 +17,7 @@ from data_gateway.storage import Storage, sync
 from data_gateway.store import versions
 from data_gateway.store.versions import Version
 from rochdale_kit.database import Database
+from rochdale_kit.refusals import Kind, Refusal
 
 WHOLE = "all"
 _CACHE_SIZE = 256
@@ -102,6 +103,13 @@ class Shelf:
     async def _projected(self, digest: str, version: Version, columns: tuple[str, ...]) -> tuple[DataFile, ...]:
         task = self._making.get(digest)
         if task is None:
+            # Columns can be chosen in more ways than any disk holds; it must not fill up under the uploads.
+            if self._storage.free_bytes() < version.document.size_bytes:
+                raise Refusal(
+                    "STORAGE_FULL",
+                    "The gateway has no room to prepare these columns; tell the cooperative.",
+                    Kind.STATE,
+                )
             task = asyncio.create_task(self._make(digest, version, columns))
             self._making[digest] = task
             task.add_done_callback(lambda _: self._making.pop(digest, None))

@@ -77,7 +77,8 @@ class Storage:
     def ingestions(self) -> set[str]:
         """Every ingestion something is kept of."""
         kinds = ("uploads", "work", "versions", "private")
-        return {path.name for kind in kinds for path in (self.root / kind).iterdir()}
+        names = {path.name for kind in kinds for path in (self.root / kind).iterdir()}
+        return {name for name in names if _INGESTION.fullmatch(name)}
 
     def received_bytes(self, ingestion: str) -> int:
         try:
