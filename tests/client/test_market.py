@@ -245,3 +245,12 @@ def test_a_renewal_that_fails_is_not_remembered() -> None:
         sessions.current()
     answers.append(market_module.Session("s", 9e9, "o", ()))
     assert sessions.current().token == "s"
+
+
+def test_a_request_over_the_limit_is_too_large_and_not_tried_again(
+    market: Market, identity: tuple[Identity, int]
+) -> None:
+    with pytest.raises(MarketError) as refused:
+        verify(market, "organizations/" + "x" * 5_000_000)
+    assert refused.value.reason == "REQUEST_TOO_LARGE"
+    assert identity[0].seen == []
