@@ -26,6 +26,14 @@ from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
 
+# A part that was killed is asked again at once; the default waits a second, then longer and longer.
+CHANNEL_OPTIONS = [
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 50),
+]
+
+
 def new_secret() -> str:
     """A key as the client makes it."""
     body = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
@@ -71,7 +79,7 @@ class People:
     def channel(self, package: str) -> grpc.aio.Channel:
         address = self.address(package)
         if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address)
+            self._channels[address] = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         return self._channels[address]
 
     async def close_channels(self) -> None:

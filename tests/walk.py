@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import grpc
 import httpx
-from house import People, Person, request_id
+from house import CHANNEL_OPTIONS, People, Person, request_id
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.access_broker.v1 import access_broker_pb2_grpc
@@ -285,20 +285,26 @@ class MarketPeople(People):
 
     async def licensee(self, id: str, category: int) -> Person:
         """A verified buyer whose category an operator attested."""
-        buyer, operator = await self.buyer(id), await self.operator()
-        await self.stub("licensing").RegisterLicensee(
-            licensing.RegisterLicenseeRequest(
-                request_id=request_id(),
-                claimed_category=category,  # type: ignore[arg-type]
-                evidence="register",
-                territory="FR",
-            ),
-            metadata=buyer.metadata,
+        # A part killed a moment ago may still be on its way back.
+        operator = await eventually(self.operator)
+        buyer = await self.buyer(id)
+        register = licensing.RegisterLicenseeRequest(
+            request_id=request_id(),
+            claimed_category=category,  # type: ignore[arg-type]
+            evidence="register",
+            territory="FR",
         )
-        await self.stub("licensing").AttestCategory(
-            licensing.AttestCategoryRequest(request_id=request_id(), name=f"licensees/{id}", category=category),  # type: ignore[arg-type]
-            metadata=operator.metadata,
+        attest = licensing.AttestCategoryRequest(
+            request_id=request_id(),
+            name=f"licensees/{id}",
+            category=category,  # type: ignore[arg-type]
         )
+
+        async def attested() -> None:
+            await self.stub("licensing").RegisterLicensee(register, metadata=buyer.metadata)
+            await self.stub("licensing").AttestCategory(attest, metadata=operator.metadata)
+
+        await eventually(attested)
         return buyer
 
     async def agree(self, purchase: Purchase) -> None:
@@ -435,5 +441,5 @@ class MarketPeople(People):
     def channel_at(self, address: str) -> grpc.aio.Channel:
         """A channel to an address that is not in the market's list, such as a gateway's."""
         if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address)
+            self._channels[address] = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         return self._channels[address]

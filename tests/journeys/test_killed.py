@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import asyncpg
 import pytest
 import pytest_asyncio
-from walk import MarketPeople, Purchase, eventually
+from walk import MarketPeople, Purchase
 
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale_local.market import OwnProcesses
@@ -88,9 +88,7 @@ async def test_a_purchase_survives(market: MarketPeople, offering: str, victim: 
 
 
 async def survive(market: MarketPeople, offering: str, victim: str, point: int) -> None:
-    buyer = await eventually(
-        lambda: market.licensee(f"{victim.replace('_', '-')}-{point}", scope.BUYER_CATEGORY_COMPANY)
-    )
+    buyer = await market.licensee(f"{victim.replace('_', '-')}-{point}", scope.BUYER_CATEGORY_COMPANY)
     purchase, charged = Purchase(buyer, offering), market.charged()
 
     async def at(here: int, step: Callable[[], Awaitable[object]] | None = None) -> None:
