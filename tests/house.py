@@ -25,7 +25,6 @@ from rochdale_kit.server import Service
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
-
 # A part that was killed is asked again at once; the default waits a second, then longer and longer.
 CHANNEL_OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 50),

@@ -14,7 +14,7 @@ from rochdale_local.postgres import Postgres
 
 @pytest_asyncio.fixture(scope="module")
 async def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    async with open_shop(postgres, tmp_path_factory.mktemp("shop")) as opened:
+    async with open_shop(postgres, tmp_path_factory.mktemp("shop"), Shop) as opened:
         yield opened
 
 
