@@ -71,6 +71,8 @@ async def _run_all(names: list[str], quick: bool) -> tuple[list[Line], bool]:
             def say(text: str, place: str = f"{number} of {len(names)}, {name}") -> None:
                 progress.update(task, description=f"{place}: {text}")
 
+            if not console.is_terminal:
+                console.print(f"{number} of {len(names)}, {name}: {about}")
             say("starting")
             started = time.perf_counter()
             try:

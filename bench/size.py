@@ -42,6 +42,8 @@ async def _services(stage: Stage) -> list[Line]:
         stage.say("starting a market")
         await people.start()
         await people.found(COOPERATIVE)
+        while COOPERATIVE not in people.market.gateways:  # noqa: ASYNC110 - it tells nobody when it is healthy
+            await asyncio.sleep(0.1)
         rooms = [*people.market.rooms, *people.market.gateways.values()]
         if stage.quick:
             rooms = rooms[:1]
