@@ -42,7 +42,7 @@ async def _services(stage: Stage) -> list[Line]:
         stage.say("starting a market")
         await people.start()
         await people.found(COOPERATIVE)
-        while COOPERATIVE not in people.market.gateways:  # noqa: ASYNC110 - it tells nobody when it is healthy
+        while COOPERATIVE not in people.market.gateways:
             await asyncio.sleep(0.1)
         rooms = [*people.market.rooms, *people.market.gateways.values()]
         if stage.quick:
