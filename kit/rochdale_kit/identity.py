@@ -13,6 +13,7 @@ from typing import Protocol
 import grpc
 
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
+from rochdale_kit.channels import open_channel
 from rochdale_kit.refusals import Kind, Refusal, unavailable
 from rochdale_kit.signing import KeySet, TokenError, TokenRules, verify_token
 
@@ -142,7 +143,7 @@ class KeySource:
                     raise unavailable("Identity")
                 return
             self._reached = False
-            async with grpc.aio.insecure_channel(self._address) as channel:
+            async with open_channel(self._address) as channel:
                 try:
                     reply = await identity_pb2_grpc.IdentityServiceStub(channel).GetKeySet(
                         identity_pb2.GetKeySetRequest(), timeout=5
@@ -268,7 +269,7 @@ class Credentials:
         """gRPC metadata with a live session. Raises AioRpcError when identity refuses or cannot be reached."""
         async with self._lock:
             if time.time() >= self._renew_at:
-                async with grpc.aio.insecure_channel(self._address) as channel:
+                async with open_channel(self._address) as channel:
                     session = await identity_pb2_grpc.IdentityServiceStub(channel).IssueSession(
                         identity_pb2.IssueSessionRequest(secret=self._secret), timeout=5
                     )

@@ -6,6 +6,7 @@ import grpc
 
 from rochdale.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
+from rochdale_kit.channels import open_channel
 from rochdale_kit.refusals import unavailable
 
 TIMEOUT_SECONDS = 5.0
@@ -18,7 +19,7 @@ class Sources:
     SERVICE_UNAVAILABLE, because a license must not be called void for an outage."""
 
     def __init__(self, governance_address: str, catalog_address: str) -> None:
-        self._channels = [grpc.aio.insecure_channel(address) for address in (governance_address, catalog_address)]
+        self._channels = [open_channel(address) for address in (governance_address, catalog_address)]
         self._governance = governance_pb2_grpc.GovernanceServiceStub(self._channels[0])
         self._catalog = catalog_pb2_grpc.CatalogServiceStub(self._channels[1])
 

@@ -14,6 +14,7 @@ import grpc
 
 from rochdale.access_broker.v1 import access_broker_pb2 as pb
 from rochdale.access_broker.v1 import access_broker_pb2_grpc
+from rochdale_kit.channels import open_channel
 from rochdale_kit.identity import Credentials
 from rochdale_kit.signing import KeySet
 
@@ -28,7 +29,7 @@ class Broker:
     """Every method raises AioRpcError when the broker, or identity for the session, refuses or cannot be reached."""
 
     def __init__(self, address: str, credentials: Credentials) -> None:
-        self._channel = grpc.aio.insecure_channel(address)
+        self._channel = open_channel(address)
         self._stub = access_broker_pb2_grpc.AccessBrokerServiceStub(self._channel)
         self._credentials = credentials
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rochdale.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
+from rochdale_kit.channels import open_channel
 from rochdale_kit.refusals import Kind, Refusal, refusal_of, unavailable
 from rochdale_kit.telemetry import traceparent
 
@@ -19,8 +20,6 @@ TIMEOUT_SECONDS = 5.0
 # A page shows this many datasets of an offering in full, and versions of each; the rest is counted.
 MOST_DATASETS = 10
 MOST_VERSIONS = 20
-# Redialed within a second: a service that is back must not look away for the minute gRPC may wait by default.
-CHANNEL_OPTIONS = [("grpc.max_reconnect_backoff_ms", 1000), ("grpc.initial_reconnect_backoff_ms", 200)]
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,7 @@ class Market:
     """Every method answers with contract messages or raises the Refusal a service gave."""
 
     def __init__(self, catalog_address: str, governance_address: str) -> None:
-        self._channels = [
-            grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-            for address in (catalog_address, governance_address)
-        ]
+        self._channels = [open_channel(address) for address in (catalog_address, governance_address)]
         self._health = health_pb2_grpc.HealthStub(self._channels[0])
         # Any, because the generated stubs are typed for blocking calls.
         self._catalog: Any = catalog_pb2_grpc.CatalogServiceStub(self._channels[0])
