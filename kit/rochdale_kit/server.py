@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +21,14 @@ import uvloop
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from nats.aio.client import Client as NatsClient
+from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
 from rochdale_kit import config as settings
 from rochdale_kit import parked
 from rochdale_kit.boundary import SERVER_OPTIONS, Boundary
 from rochdale_kit.config import ProcessConfig, ServiceConfig
-from rochdale_kit.database import migrate
+from rochdale_kit.database import is_lost, migrate
 from rochdale_kit.inbox import Consumer
 from rochdale_kit.outbox import MAX_PAYLOAD_BYTES
 from rochdale_kit.refusals import Refusal, unavailable
@@ -35,6 +37,8 @@ from rochdale_kit.telemetry import Telemetry, configure_logging
 log = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 1.0
+# A service that is still starting is not in trouble; one that needs longer than this is.
+STARTING_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
 C = TypeVar("C", bound=ProcessConfig)
@@ -45,7 +49,7 @@ async def connect_nats(url: str, service: str) -> NatsClient:
 
     async def report(error: Exception) -> None:
         # publish() of something not allowed raises nothing; only this callback hears of it.
-        log.warning("nats: %s", error)
+        log.warning("nats, as %s sees it: %s", service, error)
 
     client = NatsClient()
     while True:
@@ -63,7 +67,7 @@ async def connect_nats(url: str, service: str) -> NatsClient:
             )
             return client
         except (OSError, TimeoutError, nats.errors.Error) as error:
-            log.warning("nats cannot be reached yet: %s", error)
+            log.warning("nats cannot be reached by %s yet: %s", service, error)
             await asyncio.sleep(0.3)
             client = NatsClient()
 
@@ -207,6 +211,7 @@ class Service:
 
     async def _watch(self) -> None:
         """Health means "I can do my work": every check is made again each second."""
+        started, was_healthy, warned = time.monotonic(), False, False
         while True:
             trouble = ""
             for name, check in self._checks:
@@ -216,8 +221,11 @@ class Service:
                 except Exception as error:  # whatever a check raises means the same: not now
                     trouble = f"{name}: {error if isinstance(error, Refusal) else type(error).__name__}"
                     break
+            grave = bool(trouble) and (was_healthy or time.monotonic() - started > STARTING_SECONDS)
+            if trouble != self.trouble or (grave and not warned):
+                log.log(logging.WARNING if grave else logging.INFO, "%s health: %s", self.name, trouble or "serving")
+                warned = grave
             if trouble != self.trouble:
-                log.log(logging.WARNING if trouble else logging.INFO, "%s health: %s", self.name, trouble or "serving")
                 state = (
                     health_pb2.HealthCheckResponse.NOT_SERVING if trouble else health_pb2.HealthCheckResponse.SERVING
                 )
@@ -227,6 +235,7 @@ class Service:
             if trouble:
                 self.healthy.clear()
             else:
+                was_healthy = True
                 self.healthy.set()
             # Sought more eagerly while not healthy, because a start or a recovery is waiting for it.
             await asyncio.sleep(0.1 if trouble else HEALTH_SECONDS)
@@ -299,9 +308,14 @@ def run(config_type: type[C], build: Callable[[C], Awaitable[Service]], migratio
         else:
             left = asyncio.run(_replay(config, build))
             raise SystemExit(min(left, 1))
-    except Exception:
+    except Exception as error:
         # Through the log, because what Python itself prints at the end is neither one line nor free of secrets.
-        log.critical("the process ends", exc_info=True)
+        if is_lost(error):
+            # What is away is no fault of ours: where in our code we noticed helps nobody.
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            log.critical("the process ends: %s", cause)
+        else:
+            log.critical("the process ends", exc_info=True)
         raise SystemExit(1) from None
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import shlex
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +26,7 @@ from rochdale_local.rooms import Options
 DEFAULT_HOME = Path("~/.rochdale")
 
 app = typer.Typer(add_completion=False)
+log = logging.getLogger(__name__)
 
 
 @app.command(name="up")
@@ -52,14 +56,20 @@ def up(
     try:
         uvloop.run(_up(home.expanduser(), options, own_processes, as_json, console))
     except CannotStart as error:
-        console.print(str(error), style="red", highlight=False, soft_wrap=True)
+        console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    except Exception:
+        # Through the log, because what Python itself prints is neither one line nor free of secrets.
+        log.critical("the market ends", exc_info=True)
         raise typer.Exit(1) from None
 
 
 async def _up(home: Path, options: Options, own_processes: bool, as_json: bool, console: Console) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        # `nohup` has it ignored, and means it.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     with console.status("Starting …") as status:
         market = Market(
             home, options, own_processes=own_processes, on_progress=lambda part: status.update(f"Starting {part} …")
@@ -72,15 +82,22 @@ async def _up(home: Path, options: Options, own_processes: bool, as_json: bool, 
             await asyncio.gather(starting, return_exceptions=True)
             return
         starting.result()
-    _announce(market, as_json)
     ended = asyncio.create_task(market.wait())
-    await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
-    if not as_json:
-        console.print("Stopping …")
-    await market.stop()
-    if ended.done() and not stopping.is_set():
+    try:
+        # A reader that went away, as `head` does, or a closed terminal is no reason to end. Rich makes the one SystemExit.
+        with suppress(OSError, SystemExit):
+            _announce(market, as_json)
+        await asyncio.wait([ended, stop], return_when=asyncio.FIRST_COMPLETED)
+        if not as_json:
+            with suppress(OSError, SystemExit):
+                console.print("Stopping …")
+    finally:
+        failed = ended.done()
+        if not failed:
+            ended.cancel()
+        await market.stop()
+    if failed:
         ended.result()
-    ended.cancel()
 
 
 def _announce(market: Market, as_json: bool) -> None:
@@ -104,9 +121,10 @@ def _announce(market: Market, as_json: bool) -> None:
     console.print(table)
     console.print(f"In a browser: {document['storefront']}", highlight=False)
     console.print(
-        f"In another terminal: export ROCHDALE_MARKET={market.market_file} "
-        f"ROCHDALE_KEY_FILE={document['operator_key_file']}",
+        f"In another terminal: export ROCHDALE_MARKET={shlex.quote(str(market.market_file))} "
+        f"ROCHDALE_KEY_FILE={shlex.quote(document['operator_key_file'])}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     console.print("Ctrl-C stops everything.")

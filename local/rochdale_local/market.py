@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import asyncpg
 import grpc
 import httpx
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy.exc import DBAPIError
 
 from rochdale.client.keys import key_hash
 from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
@@ -53,17 +55,27 @@ class OneProcess:
     async def start(self, room: Room) -> None:
         config = importlib.import_module(f"{room.package}.config").Config
         build: Callable[[Any], Awaitable[Service]] = importlib.import_module(f"{room.package}.main").build
-        service = await build(config(**room.settings))
-        await service.start()
+        try:
+            service = await build(config(**room.settings))
+        except SystemExit as error:
+            # What ends a process of its own must not end this one between two steps of stopping.
+            raise CannotStart(f"{room.name}: {error}") from None
+        try:
+            await service.start()
+            watcher = asyncio.create_task(service.wait(), name=room.name)
+            try:
+                await _until_healthy(service, watcher)
+            except BaseException:
+                watcher.cancel()
+                raise
+        except BaseException as error:
+            await service.stop()
+            if isinstance(error, SystemExit):
+                raise CannotStart(str(error)) from None
+            raise
         self.services[room.name] = service
-        watcher = asyncio.create_task(service.wait(), name=room.name)
         watcher.add_done_callback(self._ended.put_nowait)
         self._watchers.append(watcher)
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                await service.healthy.wait()
-        except TimeoutError:
-            raise CannotStart(f"{room.name} did not become healthy: {service.trouble}.") from None
 
     async def wait(self) -> None:
         await (await self._ended.get())
@@ -103,6 +115,16 @@ class OwnProcesses:
 
     async def stop(self) -> None:
         """The supervisor stops its children."""
+
+
+async def _until_healthy(service: Service, ended: asyncio.Task[None]) -> None:
+    healthy = asyncio.create_task(service.healthy.wait())
+    await asyncio.wait([healthy, ended], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    healthy.cancel()
+    if ended.done():
+        ended.result()
+    if not service.healthy.is_set():
+        raise CannotStart(f"{service.name} did not become healthy: {service.trouble}.")
 
 
 async def is_serving(room: Room) -> bool:
@@ -157,8 +179,8 @@ class Market:
 
     async def start(self) -> None:
         """Until everything is healthy; raises CannotStart with a sentence, leaving nothing running."""
-        self._lock.acquire()
         try:
+            self._lock.acquire()
             self.plan = plan = Rooms(self.home, self._options)
             self._progress("PostgreSQL")
             await self.supervisor.start(self.postgres)
@@ -178,8 +200,12 @@ class Market:
             await self._start_gateways()
             write_private(self.market_file, json.dumps(plan.document(), indent=2) + "\n")
             self._tasks.append(asyncio.create_task(self._follow_cooperatives(), name="follow cooperatives"))
-        except BaseException:
+        except BaseException as error:
             await self.stop()
+            # A full disk, a folder that is not ours, a server that fell meanwhile, a key that the market does not know:
+            # the surroundings, not our code.
+            if isinstance(error, OSError | grpc.aio.AioRpcError | asyncpg.PostgresError | DBAPIError):
+                raise CannotStart(f"The market in {self.home} cannot start: {_sentence(error)}") from error
             raise
 
     async def wait(self) -> None:
@@ -199,14 +225,17 @@ class Market:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        await self.runner.stop()
-        if self.simulator is not None:
-            await self.simulator.stop()
-            self.simulator = None
-        await self.supervisor.stop()
-        if self._lock.held:
-            self.market_file.unlink(missing_ok=True)
-        self._lock.release()
+        try:
+            await self.runner.stop()
+            if self.simulator is not None:
+                await self.simulator.stop()
+                self.simulator = None
+        finally:
+            # Whatever goes wrong above, the processes end and the file that says where they are is gone.
+            await self.supervisor.stop()
+            if self._lock.held:
+                self.market_file.unlink(missing_ok=True)
+            self._lock.release()
 
     async def _start_simulator(self, plan: Rooms) -> None:
         host, _, port = plan.stripe_address.rpartition(":")
@@ -227,13 +256,19 @@ class Market:
 
     async def _follow_cooperatives(self) -> None:
         """A cooperative that joins gets its gateway. In a deployment its operators start one in their own building."""
+        told = ""
         while True:
             await asyncio.sleep(GATEWAY_SECONDS)
+            trouble = ""
             try:
                 await self._start_gateways()
-            except (grpc.aio.AioRpcError, OSError) as error:
-                # Governance may be restarting; the next round finds what this one missed.
-                log.warning("cooperatives cannot be listed now: %s", error)
+            except Exception as error:
+                # A server or service may be restarting: the next round finds what this one missed. Whatever it is,
+                # the market that is up must not go down because one more gateway cannot start.
+                trouble = f"{type(error).__name__}: {_sentence(error)}"
+            if trouble and trouble != told:
+                log.warning("gateways of new cooperatives cannot be started now: %s", trouble)
+            told = trouble
 
     async def _start_gateways(self) -> None:
         async with grpc.aio.insecure_channel(self.plan.address("governance")) as channel:
@@ -271,3 +306,10 @@ class Market:
         await self._prepare(room)
         await self.runner.start(room)
         self.gateways[cooperative] = room
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return error.details() or str(error.code())
+    # SQLAlchemy's own text repeats the whole statement.
+    return f"{str(error.orig if isinstance(error, DBAPIError) else error).rstrip('.')}."

@@ -36,15 +36,20 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace a file of mode 0600 in one step, so that a reader sees the old text or the new, never half of one."""
+def write_private(path: Path, content: str | bytes) -> None:
+    """Replace a file of mode 0600 in one step, so that a reader sees the old content or the new, never half of one."""
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        # A full disk is not made fuller with each attempt.
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def kept_password(path: Path) -> str:

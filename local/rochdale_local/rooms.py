@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rochdale.client.keys import make_secret
+from rochdale.client.keys import make_secret, read_key_file
+from rochdale.client.refusals import MarketError
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
-from rochdale_local.processes import kept_password, kept_port, private_folder, write_private
+from rochdale_local.processes import CannotStart, kept_password, kept_port, private_folder, write_private
 
 # In the order they start: nobody is started before those whose answers it needs.
 PACKAGES = ["identity", "governance", "catalog", "licensing", "billing", "access_broker", "storefront"]
@@ -126,9 +127,7 @@ class Rooms:
         folder = private_folder(self.home / "gateways" / cooperative)
         http = self._address(f"gateway-{cooperative}-http")
         database = f"{GATEWAY}_{cooperative.replace('-', '_')}"
-        key_file = folder / "gateway.key"
-        if not key_file.exists():
-            write_private(key_file, make_secret() + "\n")
+        self.gateway_secret(cooperative)
         settings = {
             "log_level": self.options.log_level,
             "otlp_endpoint": self.options.otlp_endpoint,
@@ -139,7 +138,7 @@ class Rooms:
             "storage_directory": str(private_folder(folder / "storage")),
             "pseudonym_key_file": self._random_file("pseudonym", folder),
             "url_key_file": self._random_file("url", folder),
-            "api_key_file": str(key_file),
+            "api_key_file": str(folder / "gateway.key"),
             "broker_address": self.address("access_broker"),
         }
         return Room(
@@ -152,13 +151,12 @@ class Rooms:
         )
 
     def gateway_secret(self, cooperative: str) -> str:
-        return (self.home / "gateways" / cooperative / "gateway.key").read_text().strip()
+        """The API key of a cooperative's gateway, made on its first start."""
+        return _kept_secret(self.home / "gateways" / cooperative / "gateway.key")
 
     def operator_secret(self) -> str:
         """The operator's key, made on the first start."""
-        if not self.operator_key_file.exists():
-            write_private(self.operator_key_file, make_secret() + "\n")
-        return self.operator_key_file.read_text().strip()
+        return _kept_secret(self.operator_key_file)
 
     def document(self) -> dict[str, object]:
         """What market.json says, for the rochdale command."""
@@ -205,8 +203,15 @@ class Rooms:
     def _random_file(self, name: str, folder: Path | None = None) -> str:
         path = (folder or self.home / "keys") / f"{name}.key"
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            partial.write_bytes(os.urandom(32))
-            partial.chmod(0o600)
-            partial.replace(path)
+            write_private(path, os.urandom(32))
         return str(path)
+
+
+def _kept_secret(path: Path) -> str:
+    """The API key in this file, made on first use; a damaged one is never replaced, because the market knows it."""
+    if not path.exists():
+        write_private(path, make_secret() + "\n")
+    try:
+        return read_key_file(path)
+    except MarketError as error:
+        raise CannotStart(f"{error.message} Restore it from a backup.") from None

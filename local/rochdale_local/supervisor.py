@@ -60,7 +60,7 @@ class Supervisor:
             part = self._parts.pop()
             try:
                 await part.stop()
-                self._report(part.name, False, f"{part.name} is stopped.")
+                self._report(part.name, False, f"{part.name} is stopped.", wanted=True)
             except Exception:
                 # One that will not stop must not keep the others running.
                 log.exception("%s could not be stopped", part.name)
@@ -83,8 +83,8 @@ class Supervisor:
                     self._report(part.name, False, str(error))
             self._report(part.name, True, f"{part.name} is running again.")
 
-    def _report(self, name: str, healthy: bool, sentence: str) -> None:
-        log.log(logging.INFO if healthy else logging.WARNING, "%s", sentence)
+    def _report(self, name: str, healthy: bool, sentence: str, wanted: bool = False) -> None:
+        log.log(logging.INFO if healthy or wanted else logging.WARNING, "%s", sentence)
         self.health[name] = healthy
         if self._on_health:
             self._on_health(name, healthy, sentence)
