@@ -107,7 +107,7 @@ class People:
 
     async def colleague(self, person: Person, *roles: pb.Role.ValueType) -> Person:
         """Another key of the same organization, by default with the roles of a steward."""
-        secret, operator = new_secret(), await self.operator()
+        secret = new_secret()
         await self.identity.CreateApiKey(
             pb.CreateApiKeyRequest(
                 request_id=request_id(),
@@ -116,7 +116,7 @@ class People:
                 label="colleague",
                 roles=roles or (pb.ROLE_STEWARD,),
             ),
-            metadata=operator.metadata,
+            metadata=person.metadata,
         )
         return await self.session(person.organization, secret)
 

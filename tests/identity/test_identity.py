@@ -1,6 +1,7 @@
 """Organizations, keys and sessions, over a real identity service."""
 
 import hashlib
+import os
 from collections.abc import AsyncIterator
 
 import grpc
@@ -107,6 +108,34 @@ async def test_a_key_cannot_have_the_roles_of_another_kind(house: House) -> None
             ),
             metadata=buyer.metadata,
         )
+
+
+async def test_an_operator_makes_no_key_that_acts_for_others(house: House) -> None:
+    await house.steward("sovereign")
+    await house.buyer("customer")
+    operator = await house.operator()
+
+    async def make(organization: str, role: pb.Role.ValueType) -> None:
+        await house.identity.CreateApiKey(
+            pb.CreateApiKeyRequest(
+                request_id=request_id(),
+                parent=f"organizations/{organization}",
+                key_hash=os.urandom(32),
+                label="x",
+                roles=[role],
+            ),
+            metadata=operator.metadata,
+        )
+
+    for organization, role in (
+        ("sovereign", pb.ROLE_STEWARD),
+        ("sovereign", pb.ROLE_MEMBER),
+        ("customer", pb.ROLE_BUYER),
+    ):
+        async with refused("ROLE_NOT_ALLOWED", role=pb.Role.Name(role)):
+            await make(organization, role)
+    await make("sovereign", pb.ROLE_GATEWAY)
+    await make("operator", pb.ROLE_OPERATOR)
 
 
 @pytest.mark.parametrize(

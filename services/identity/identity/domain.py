@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rochdale.identity.v1 import identity_pb2 as pb
@@ -35,6 +36,18 @@ def check_roles(kind: int, roles: list[int]) -> None:
                 f"{pb.Role.Name(role)} is not a role of a {pb.OrganizationKind.Name(kind)}.",  # type: ignore[arg-type]
                 role=pb.Role.Name(role),  # type: ignore[arg-type]
                 kind=pb.OrganizationKind.Name(kind),  # type: ignore[arg-type]
+            )
+
+
+def check_roles_for_others(roles: Iterable[int]) -> None:
+    """Refuses what an operator must not make for another organization: a key that decides, licenses or pays for it."""
+    for role in roles:
+        if role != pb.ROLE_GATEWAY:
+            name = pb.Role.Name(role)  # type: ignore[arg-type] # the enum's int, as it comes from the wire
+            raise Refusal(
+                "ROLE_NOT_ALLOWED",
+                f"A key with {name} is made by the organization itself; an operator makes others only ROLE_GATEWAY.",
+                role=name,
             )
 
 

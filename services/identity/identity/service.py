@@ -117,6 +117,8 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             if organization is None:
                 raise not_found(request.parent)
             domain.check_roles(organization.kind, list(request.roles))
+            if id != caller().organization:
+                domain.check_roles_for_others(request.roles)
             expires = from_timestamp(request.expire_time) if request.HasField("expire_time") else None
             api_key = await store.insert_api_key(
                 connection, new_id("key"), id, request.key_hash, request.label, request.roles, now(), expires

@@ -366,7 +366,9 @@ Global___VerifyOrganizationRequest: _TypeAlias = VerifyOrganizationRequest  # no
 
 @_typing.final
 class CreateApiKeyRequest(_message.Message):
-    """Adds a key to the caller's organization (an operator may name any)."""
+    """Adds a key to the caller's organization. An operator may name any, but makes others only keys with ROLE_GATEWAY, for the
+    gateway it runs for a cooperative: with any other it could decide, license or pay in their name.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -388,7 +390,9 @@ class CreateApiKeyRequest(_message.Message):
     """What the caller calls it."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[Global___Role.ValueType]:
-        """What it may be used for; only roles that fit the organization's kind, ROLE_NOT_ALLOWED otherwise."""
+        """What it may be used for; only roles that fit the organization's kind and that the caller may give, ROLE_NOT_ALLOWED
+        otherwise.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
