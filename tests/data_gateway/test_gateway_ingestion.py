@@ -179,6 +179,23 @@ async def test_a_broken_file_is_named_and_nothing_of_it_is_kept(market: World) -
     assert unknown.failure_reason == "COLUMN_UNKNOWN"
 
 
+async def test_a_forgotten_member_column_does_not_show_the_members(market: World) -> None:
+    shown, hidden = b"Who,age\np1,4\np2,5\n", b"who,age\np1,1\np2,2\n"
+    people = market.dataset("forgotten")
+    # Both are processed while no version is approved yet, so nothing speaks against the first of them.
+    naming = await processed(market, shown, dataset=people)
+    assert naming.state == pb.INGESTION_STATE_AWAITING_APPROVAL
+    await market.approve(await processed(market, hidden, dataset=people, member_column="who"))
+    async with refused("MEMBER_COLUMN_EXPOSED"):
+        await market.approve(naming)
+    late = await processed(market, shown, dataset=people)
+    assert late.failure_reason == "MEMBER_COLUMN_EXPOSED" and "'Who'" in late.failure_message
+    assert not kept(market, late)
+    # Without that column there is nothing to hide, and another dataset is another matter.
+    assert (await market.approve(await processed(market, b"age\n1\n2\n", dataset=people))).version.number == 2
+    assert (await processed(market, shown)).state == pb.INGESTION_STATE_AWAITING_APPROVAL
+
+
 async def test_a_rejected_version_is_gone(market: World) -> None:
     done = await processed(market)
     request = pb.RejectVersionRequest(name=done.name)

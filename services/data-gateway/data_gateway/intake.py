@@ -8,7 +8,7 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 
-from data_gateway.domain.versions import describe
+from data_gateway.domain.versions import describe, exposed_member_column
 from data_gateway.ingest import (
     Format,
     IngestJob,
@@ -21,8 +21,9 @@ from data_gateway.ingest import (
     run_job,
 )
 from data_gateway.storage import Storage
-from data_gateway.store import ingestions
+from data_gateway.store import ingestions, versions
 from data_gateway.store.ingestions import Ingestion
+from rochdale.catalog.v1 import catalog_pb2
 from rochdale.data_gateway.v1 import data_gateway_pb2 as pb
 from rochdale_kit.database import LOST, Database
 
@@ -118,6 +119,7 @@ class Intake:
             result = await run_job(job, seen)
             sample = await asyncio.to_thread(read_sample, job.version_folder, result.files, job.member_column)
             version = describe(result, sample)
+            await self._keep_members_hidden(row.dataset, version)
             await asyncio.to_thread(self._storage.keep, row.id, attempt)
         except OSError as error:
             # Not the database's: trying it again would read the same file for ever.
@@ -134,6 +136,18 @@ class Intake:
             )
         # What members' own names stand in is not needed any more.
         await asyncio.to_thread(self._storage.discard_upload, row.id)
+
+    async def _keep_members_hidden(self, dataset: str, version: catalog_pb2.Version) -> None:
+        async with self._database.read() as connection:
+            earlier = await versions.member_columns(connection, dataset)
+        if (column := exposed_member_column(version, earlier)) is not None:
+            raise IngestRefused(
+                "MEMBER_COLUMN_EXPOSED",
+                f"Column {column!r} names members in an earlier version of {dataset}, and this file was added without "
+                "saying so. Name it as the member column. Nothing was stored.",
+                column=column,
+                dataset=dataset,
+            )
 
     async def _save_progress(self, id: str, seen: _Seen) -> None:
         while True:

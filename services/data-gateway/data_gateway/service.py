@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from data_gateway.domain.stewards import is_steward
-from data_gateway.domain.versions import cut_sample
+from data_gateway.domain.versions import cut_sample, exposed_member_column
 from data_gateway.intake import Intake
 from data_gateway.storage import Storage
 from data_gateway.store import ingestions, versions
@@ -104,6 +104,16 @@ class DataGatewayService(data_gateway_pb2_grpc.DataGatewayServiceServicer):
             approved = catalog_pb2.Version()
             approved.CopyFrom(row.version)
             approved.number = await versions.next_number(connection, row.dataset)
+            # Asked again under the lock of the number: the version that names members may have been approved meanwhile.
+            hidden = await versions.member_columns(connection, row.dataset)
+            if (column := exposed_member_column(row.version, hidden)) is not None:
+                raise Refusal(
+                    "MEMBER_COLUMN_EXPOSED",
+                    f"Column {column!r} names members in an earlier version of {row.dataset} and would show them here.",
+                    Kind.STATE,
+                    column=column,
+                    dataset=row.dataset,
+                )
             approved.name = f"{row.dataset}/versions/{approved.number}"
             approved.sample_json = sample
             version = versions.Version(row.dataset, approved.number, row.id, approved, row.delta_schema)

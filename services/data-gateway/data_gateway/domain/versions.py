@@ -55,6 +55,16 @@ def describe(result: IngestResult, sample: Sequence[SampleRow]) -> catalog_pb2.V
     return version
 
 
+def exposed_member_column(version: catalog_pb2.Version, earlier: Collection[str]) -> str | None:
+    """A column that stood for members in an earlier version and would now show what the file says, else None.
+
+    Licenses and rules reach later versions, so one forgotten option would hand out the members themselves.
+    """
+    known = {name.casefold() for name in earlier}
+    open_columns = (column.name for column in version.columns if not column.member_pseudonym)
+    return next((name for name in open_columns if name.casefold() in known), None)
+
+
 def cut_sample(version: catalog_pb2.Version, columns: Sequence[str], withhold: bool) -> str:
     """The sample a steward approves. Refuses with COLUMN_UNKNOWN what is no column, or the members' column."""
     shown = [column.name for column in version.columns if not column.member_pseudonym]

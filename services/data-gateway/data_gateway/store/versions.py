@@ -60,6 +60,14 @@ async def get(connection: AsyncConnection, dataset: str, number: int) -> Version
     return Version(row.dataset, row.number, row.ingestion_id, document, row.delta_schema)
 
 
+async def member_columns(connection: AsyncConnection, dataset: str) -> set[str]:
+    """The columns that stood for members in any approved version of a dataset."""
+    statement = sa.select(version_table.c.document).where(version_table.c.dataset == dataset)
+    documents = (await connection.execute(statement)).scalars()
+    columns = (column for document in documents for column in catalog_pb2.Version.FromString(document).columns)
+    return {column.name for column in columns if column.member_pseudonym}
+
+
 async def latest_number(connection: AsyncConnection, dataset: str, first: int, last: int) -> int | None:
     """The latest number in an interval; last 0 leaves it open."""
     table = version_table

@@ -89,7 +89,7 @@ class DataGatewayServiceServicer:
 
     def ApproveVersion(self, request, context):
         """A steward approves. A retry gets the first answer. Refuses with NOT_FOUND, INGESTION_NOT_READY, COLUMN_UNKNOWN,
-        REQUEST_ID_REUSED.
+        MEMBER_COLUMN_EXPOSED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,7 @@ class DataGatewayServiceStub:
     """The ingestions. Refuses with PAGE_TOKEN_INVALID."""
     ApproveVersion: _grpc.UnaryUnaryMultiCallable[_data_gateway_pb2.ApproveVersionRequest, _data_gateway_pb2.Ingestion]
     """A steward approves. A retry gets the first answer. Refuses with NOT_FOUND, INGESTION_NOT_READY, COLUMN_UNKNOWN,
-    REQUEST_ID_REUSED.
+    MEMBER_COLUMN_EXPOSED, REQUEST_ID_REUSED.
     """
     RejectVersion: _grpc.UnaryUnaryMultiCallable[_data_gateway_pb2.RejectVersionRequest, _data_gateway_pb2.Ingestion]
     """A steward rejects. Rejecting again changes nothing. Refuses with NOT_FOUND, INGESTION_NOT_READY."""
@@ -59,7 +59,7 @@ class DataGatewayServiceAsyncStub(DataGatewayServiceStub):
     """The ingestions. Refuses with PAGE_TOKEN_INVALID."""
     ApproveVersion: _aio.UnaryUnaryMultiCallable[_data_gateway_pb2.ApproveVersionRequest, _data_gateway_pb2.Ingestion]  # type: ignore[assignment]
     """A steward approves. A retry gets the first answer. Refuses with NOT_FOUND, INGESTION_NOT_READY, COLUMN_UNKNOWN,
-    REQUEST_ID_REUSED.
+    MEMBER_COLUMN_EXPOSED, REQUEST_ID_REUSED.
     """
     RejectVersion: _aio.UnaryUnaryMultiCallable[_data_gateway_pb2.RejectVersionRequest, _data_gateway_pb2.Ingestion]  # type: ignore[assignment]
     """A steward rejects. Rejecting again changes nothing. Refuses with NOT_FOUND, INGESTION_NOT_READY."""
@@ -98,7 +98,7 @@ class DataGatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_data_gateway_pb2.Ingestion, _abc.Awaitable[_data_gateway_pb2.Ingestion]]:
         """A steward approves. A retry gets the first answer. Refuses with NOT_FOUND, INGESTION_NOT_READY, COLUMN_UNKNOWN,
-        REQUEST_ID_REUSED.
+        MEMBER_COLUMN_EXPOSED, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
