@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 0.2
 LONGEST_DELAY_SECONDS = 5.0
 # A part that ran this long was well; its next fall starts again with the first delay.
-WELL_AFTER_SECONDS = 5.0
+WELL_AFTER_SECONDS = 1.0
 
 
 class Part(Protocol):
