@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -50,6 +51,8 @@ def up(
         raise typer.BadParameter("STRIPE_TEST_KEY must be a key of Stripe's test mode, sk_test_…")
     if log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter("--log-level is DEBUG, INFO, WARNING or ERROR")
+    if otlp and not re.fullmatch(r"(https?://)?[^\s/]+:\d{1,5}", otlp):
+        raise typer.BadParameter("--otlp is host:port, such as 127.0.0.1:4317")
     configure_logging(None, log_level)
     console = Console(stderr=True)
     options = Options(stripe_test_key=key, otlp_endpoint=otlp, log_level=log_level)

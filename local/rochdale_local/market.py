@@ -163,7 +163,7 @@ class Market:
         self._progress = on_progress
         self.postgres = Postgres(self.home / "postgres", durable=durable)
         self.nats = NatsServer(self.home / "nats", durable=durable)
-        self.supervisor = Supervisor(lambda _name, _healthy, sentence: log.info(sentence))
+        self.supervisor = Supervisor()
         self.runner: OneProcess | OwnProcesses = (
             OwnProcesses(self.home, self.supervisor) if own_processes else OneProcess()
         )

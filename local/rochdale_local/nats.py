@@ -131,7 +131,8 @@ class NatsServer:
                     raise
 
     def _configuration(self) -> str:
-        # The server's own language includes JSON, whose quoting we need not invent.
+        # The server's own language includes JSON, whose quoting we need not invent; all but \u, so a folder's name in
+        # another alphabet is written as it is.
         return json.dumps(
             {
                 "server_name": f"rochdale-{self.port}",
@@ -145,6 +146,7 @@ class NatsServer:
                     "users": [{"user": user, "password": password} for user, password in self._passwords.items()]
                 },
             },
+            ensure_ascii=False,
             indent=2,
         )
 

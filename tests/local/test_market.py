@@ -112,7 +112,7 @@ class Up:
 
 
 def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
-    first = Up(tmp_path, "my home")
+    first = Up(tmp_path, "José's home")
     home, operator = first.home, first.home / "keys/operator.key"
     assert json.loads((home / "market.json").read_text()).items() <= first.document.items()
     valley = tmp_path / "valley.key"
@@ -128,7 +128,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first.errors == "", "an ordinary start and stop has nothing to warn of"
     assert not (home / "market.json").exists()
 
-    second = Up(tmp_path, "my home")
+    second = Up(tmp_path, "José's home")
     assert second.document == first.document
     # The cooperative's gateway is up when the market says it is.
     port = int((home / "ports/gateway-valley-http").read_text())
@@ -137,7 +137,7 @@ def test_it_goes_on_where_it_was(tmp_path: Path) -> None:
     assert second.end(signal.SIGKILL) == -signal.SIGKILL
 
     # Not told to stop, and run the other way: it is the same market.
-    third = Up(tmp_path, "my home", "--own-processes")
+    third = Up(tmp_path, "José's home", "--own-processes")
     assert third.document == first.document
     assert "Valley" in third.command("cooperative", "show", "valley", key_file=valley).stdout
     (fallen,) = [pid for pid, line in command_lines(family(third.process.pid)).items() if line.endswith("-m licensing")]
