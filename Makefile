@@ -28,7 +28,7 @@ demo: $(VENV)/.installed ## watch real data being licensed, paid for, delivered 
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed ## run every test, against real PostgreSQL and nats-server
-	$(BIN)/python -m pytest -n 2 --dist loadscope
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bench: $(VENV)/.installed ## measure, as ratios to baselines of the same run; writes bench/results
 	$(BIN)/python -m bench

@@ -25,3 +25,8 @@ async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     await server.start()
     yield server
     await server.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest module first: started last, it would keep one of two workers waiting for minutes."""
+    items.sort(key=lambda item: "test_killed" not in item.nodeid)
