@@ -43,6 +43,8 @@ def test_every_command_explains_itself(path: tuple[str, ...], command: Any, roch
     assert f"rochdale {' '.join(path)}" in " ".join(ran.out.split()), "an example"
     for option in ("--json", "--market", "--key-file"):
         assert option in ran.out
+    assert "--show-completion" not in ran.out
+    assert all("\n" not in paragraph for paragraph in command.help.split("\n\n")), "folded by the terminal, not by us"
     for param in command.params:
         assert param.help or param.param_type_name == "argument", param.name
 
@@ -114,6 +116,15 @@ def test_usage_errors_end_with_two(rochdale: Callable[..., Any]) -> None:
         assert ran.code == 2, arguments
         assert "Traceback" not in ran.err
     assert "Did you mean 'search'" in rochdale("serch").err
+
+
+def test_an_empty_file_and_a_key_that_ended_are_refused_at_once(rochdale: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    ran = rochdale("dataset", "add", str(tmp_path / "empty.csv"), "--dataset", "trips", "--yes")
+    assert ran.code == 1 and "empty.csv is empty" in ran.err
+    key = tmp_path / "old.key"
+    ran = rochdale("key", "create", "old", "--role", "steward", "--save-key", str(key), "--expires", "2020-01-01")
+    assert ran.code == 2 and "has passed" in ran.err and not key.exists()
 
 
 def test_nobody_to_ask_is_said_before_anything_is_sent(rochdale: Callable[..., Any], tmp_path: Path) -> None:

@@ -137,6 +137,11 @@ async def test_a_key_is_made_used_and_revoked(desk: Desk) -> None:
     assert (await desk.run("member", "list", key="second", code=1))["reason"] == "KEY_INVALID"
 
 
+async def test_no_key_is_said_in_words_of_the_command(desk: Desk) -> None:
+    told = await desk.run("organization", "show", "valley", code=1)
+    assert told["reason"] == "KEY_MISSING" and "--key-file" in told["message"]
+
+
 async def test_status_tells_who_serves(desk: Desk) -> None:
     told = await desk.run("status", code=1)
     states = {each["service"]: each["state"] for each in told["services"]}

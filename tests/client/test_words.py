@@ -9,13 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rochdale.catalog.v1 import catalog_pb2
+from rochdale.client import output
 from rochdale.client.commands.offering import tier
 from rochdale.client.money import format_money, parse_money
 from rochdale.client.names import in_collection, in_cooperative, same_request, short
 from rochdale.client.paths import safe_target, safe_targets
 from rochdale.client.profile import table_url, write_profile
-from rochdale.client.refusals import MarketError
-from rochdale.client.terms import CATEGORIES, MODES, common, days, duration, moment, money
+from rochdale.client.refusals import MarketError, worded
+from rochdale.client.terms import CATEGORIES, MODES, common, count, days, duration, moment, money
+from rochdale.client.views import columns_table, sample_table, scope_fields
 from rochdale.type.v1 import money_pb2, scope_pb2
 
 RULE = "cooperatives/valley-health/sharingRules/rule_01JABCDEFGHJKMNPQRSTVWXYZ0"
@@ -103,6 +106,47 @@ def test_a_name_that_cannot_be_completed_says_what_is_missing() -> None:
     assert refused.value.reason == "NAME_INCOMPLETE"
     with pytest.raises(MarketError):
         in_cooperative("offerings", "a/b/c", nobody)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        (r"^licenses/lic_[0-9A-Z]{26}$", "The name must look like licenses/lic_01J…."),
+        (
+            r"^cooperatives/[a-z][a-z0-9-]{1,38}[a-z0-9]/datasets/[a-z][a-z0-9-]{0,60}[a-z0-9]$",
+            "The name must look like cooperatives/valley-health/datasets/randhie.",
+        ),
+        (
+            r"^[a-z][a-z0-9-]{1,38}[a-z0-9]$",
+            "The name must be 3 to 40 lower-case letters, digits or hyphens, and start with a letter.",
+        ),
+        (r"^[A-Z]{3}$", r"name: does not match regex pattern `^[A-Z]{3}$`."),
+    ],
+)
+def test_a_name_of_the_wrong_shape_is_told_in_words(pattern: str, sentence: str) -> None:
+    told = f"name: does not match regex pattern `{pattern}`."
+    assert worded(told, {"rule": "string.pattern", "field": "name"}) == sentence
+    assert worded(told, {}) == told
+
+
+def test_columns_and_samples_read_as_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    statistics = {"low": 1.0, "high": 19.0, "distinct_at_least": 10, "odd_one": 3}
+    version = catalog_pb2.Version(
+        columns=[catalog_pb2.Column(name="plan", type="long", statistics_json=json.dumps(statistics))]
+    )
+    columns_table(version)
+    assert "about 1 to 19, 10 or more different values, odd one 3" in capsys.readouterr().out
+    sample_table(json.dumps([{"city": "Rochdale", "age": 7}]), columns=["city"])
+    shown = capsys.readouterr().out
+    assert "Rochdale" in shown and "age" not in shown
+    sample_table(json.dumps([{"city": "Rochdale"}]), columns=["nothing"])
+    assert "No sample." in capsys.readouterr().out
+    scope = scope_pb2.SharingScope(
+        datasets=[scope_pb2.DatasetScope(dataset="cooperatives/a/datasets/b", columns=[f"c{n}" for n in range(45)])]
+    )
+    assert scope_fields(scope)["data a/b"].endswith("45 columns: " + ", ".join(f"c{n}" for n in range(12)) +
+                                                    " and 33 more, which --json names")  # fmt: skip
+    assert [count(number, "row") for number in (0, 1, 20_190)] == ["0 rows", "1 row", "20,190 rows"]
 
 
 def test_steps_of_one_command_have_ids_of_their_own() -> None:
@@ -217,3 +261,13 @@ def test_a_profile_is_for_its_owner_and_for_the_client(tmp_path: Path) -> None:
     }
     assert table_url(path, "cooperatives/valley-health/datasets/randhie") == f"{path}#valley-health.data.randhie"
     assert [each.name for each in tmp_path.iterdir()] == ["x.share"]
+
+
+@pytest.mark.parametrize("text", ["\x1b[2Jgone", "\x9b2J", "\u202eevil", "a\rb", "[red]x[/]"])
+def test_what_others_wrote_does_not_steer_the_terminal(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.table(["title"], [[text]], title=text)
+    output.fields({"title": text})
+    output.say(text)
+    shown = capsys.readouterr().out
+    assert not set("\x1b\x9b\u202e\r") & set(shown)
+    assert "[red]" not in text or shown.count("[red]x[/]") == 4

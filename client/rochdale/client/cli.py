@@ -83,9 +83,11 @@ class LazyGroup(TyperGroup):
         if name in NOUNS:
             module = import_module(f"rochdale.client.commands.{NOUNS[name].module}")
             command = typer.main.get_command(module.app)
+            _unfold(command)
             _add_common_options(command)
         elif entry := _plugins().get(name):
             command = typer.main.get_command(entry.load())
+            _unfold(command)
         elif name in _PLUGINS:
             raise MarketError(
                 "PLUGIN_MISSING", f"`rochdale {name}` comes with another package: pip install {_PLUGINS[name][0]}."
@@ -178,6 +180,16 @@ def _common(
 
 
 app.callback()(_common)
+
+
+def _unfold(command: Any) -> None:
+    """Help as the terminal is wide: Typer keeps the line breaks inside a docstring's paragraphs. Completion belongs to
+    the command as a whole and is not offered by its parts."""
+    command.params = [param for param in command.params if param.name not in ("install_completion", "show_completion")]
+    paragraphs = (" ".join(paragraph.split("\n")) for paragraph in (command.help or "").split("\n\n"))
+    command.help = "\n\n".join(paragraphs)
+    for child in getattr(command, "commands", {}).values():
+        _unfold(child)
 
 
 def _add_common_options(command: Any) -> None:

@@ -200,7 +200,12 @@ class Market:
         A service that is unavailable is asked again with the same request; a session refused is exchanged once.
         """
         if self._secret is None:
-            return self._attempt(method, request, timeout_seconds, None)
+            try:
+                return self._attempt(method, request, timeout_seconds, None)
+            except MarketError as error:
+                if error.reason != "SESSION_MISSING":
+                    raise
+                raise _key_missing() from None
         session = self.session()
         try:
             return self._attempt(method, request, timeout_seconds, session)
@@ -232,11 +237,7 @@ class Market:
 
     def _issue_session(self) -> Session:
         if self._secret is None:
-            raise MarketError(
-                "KEY_MISSING",
-                "This needs an API key. Name its file with --key-file or ROCHDALE_KEY_FILE; "
-                "`rochdale organization register` makes the first one.",
-            )
+            raise _key_missing()
         request = identity_pb2.IssueSessionRequest(secret=self._secret)
         issued = self._attempt(self.identity.IssueSession, request, 30.0, None)
         roles = tuple(identity_pb2.Role.Name(role).removeprefix("ROLE_").lower() for role in issued.roles)
@@ -246,6 +247,14 @@ class Market:
         if address not in self._channels:
             self._channels[address] = open_channel(address)
         return self._channels[address]
+
+
+def _key_missing() -> MarketError:
+    return MarketError(
+        "KEY_MISSING",
+        "This needs an API key. Name its file with --key-file or ROCHDALE_KEY_FILE; "
+        "`rochdale organization register` makes the first one.",
+    )
 
 
 class _SessionRefusedError(Exception):

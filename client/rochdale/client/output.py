@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from rochdale.client.refusals import MarketError
@@ -37,6 +37,27 @@ def _standard_output() -> Console:
     # Made anew each time, because a test or a pager may have replaced the stream. A table piped into another program
     # must not be folded at 80 columns.
     return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, width=None if sys.stdout.isatty() else 240)
+
+
+# What steers a terminal or turns the direction of text around; a line break and a tab stay what they are.
+_STEERING = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        0x61C,
+        0x200E,
+        0x200F,
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+    if code not in (0x09, 0x0A)
+}
+
+
+def escape(text: str) -> str:
+    """Text as it is, whoever wrote it: a title is no markup and clears no screen."""
+    return escape_markup(text.translate(_STEERING))
 
 
 def say(text: str) -> None:

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     import grpc
     import httpx
 
+# The shapes of names in the contracts, each with an example or, when it is all there is, in words.
+_PATTERN = re.compile(r"regex pattern `\^(.+)\$`")
+_SHAPES = (
+    ("[a-z][a-z0-9-]{1,38}[a-z0-9]", "valley-health", "be 3 to 40 lower-case letters, digits or hyphens"),
+    ("[a-z][a-z0-9-]{0,60}[a-z0-9]", "randhie", "be 2 to 62 lower-case letters, digits or hyphens"),
+    ("[0-9A-Z]{26}", "01J…", ""),
+)
+
 # How gRPC names the peer it could not reach.
 _ADDRESS = re.compile(r"ipv[46]:([^ ]+:[0-9]+)")
 
@@ -49,7 +57,7 @@ def from_grpc(error: grpc.RpcError, market: str) -> MarketError:
         for packed in status.details:
             info = error_details_pb2.ErrorInfo()
             if packed.Unpack(info):
-                return MarketError(info.reason, status.message, dict(info.metadata))
+                return MarketError(info.reason, worded(status.message, info.metadata), dict(info.metadata))
     address = _ADDRESS.search(detail)
     where = address[1] if address else f"the address in {market}"
     facts = {"market": market, "detail": detail} | ({"address": address[1]} if address else {})
@@ -65,6 +73,19 @@ def from_grpc(error: grpc.RpcError, market: str) -> MarketError:
     if code == grpc.StatusCode.DEADLINE_EXCEEDED:
         return MarketError("MARKET_TOO_SLOW", "The market did not answer in time.", facts)
     return MarketError(f"GRPC_{code.name}", detail or f"The market answered {code.name}.", facts)
+
+
+def worded(message: str, facts: Mapping[str, str]) -> str:
+    """The sentence of a name that has the wrong shape without its regular expression, where we know what that says."""
+    pattern = _PATTERN.search(message)
+    if pattern is None or facts.get("rule") != "string.pattern":
+        return message
+    shape, field = pattern[1], facts.get("field", "name").rpartition(".")[2].replace("_", " ")
+    for expression, example, words in _SHAPES:
+        if shape == expression and words:
+            return f"The {field} must {words}, and start with a letter."
+        shape = shape.replace(expression, example)
+    return message if re.search(r"[][(){}|\\+*?]", shape) else f"The {field} must look like {shape}."
 
 
 def from_http(response: httpx.Response) -> MarketError:

@@ -97,6 +97,11 @@ def money(text: str | money_pb2.Money) -> money_pb2.Money:
     return money_pb2.Money(amount_minor=amount_minor, currency=currency)
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """ "1 row", "20,190 rows"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def price(amount: money_pb2.Money) -> str:
     """ "1200.00 EUR", or "free"."""
     return format_money(amount.amount_minor, amount.currency) if amount.amount_minor else f"free ({amount.currency})"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.names import short
 from rochdale.client.output import say, table
-from rochdale.client.terms import ACTIONS, CATEGORIES, DUTIES, EXCLUSIVITIES, MODES, days, price, when
+from rochdale.client.terms import ACTIONS, CATEGORIES, DUTIES, EXCLUSIVITIES, MODES, count, days, price, when
 from rochdale.type.v1 import scope_pb2
 
-_SAMPLE_ROWS, _SAMPLE_COLUMNS = 10, 8
+_SAMPLE_ROWS, _SAMPLE_COLUMNS, _NAMED_COLUMNS = 10, 8, 12
 
 
 def scope_fields(scope: scope_pb2.SharingScope, *, tiers: bool = False) -> dict[str, str]:
@@ -43,7 +44,11 @@ def _data(entry: scope_pb2.DatasetScope) -> str:
     )
     if entry.first_version == entry.last_version:
         versions = f"version {entry.first_version}"
-    return f"{versions}; {len(entry.columns)} columns: {', '.join(entry.columns)}"
+    named = ", ".join(entry.columns[:_NAMED_COLUMNS])
+    rest = len(entry.columns) - _NAMED_COLUMNS
+    return f"{versions}; {count(len(entry.columns), 'column')}: {named}" + (
+        f" and {rest} more, which --json names" if rest > 0 else ""
+    )
 
 
 def columns_table(version: catalog_pb2.Version) -> None:
@@ -67,14 +72,24 @@ def _statistics(text: str) -> str:
         return ""
     if not isinstance(values, dict):
         return ""
-    plain = [f"{name} {_cell(value)}" for name, value in values.items() if isinstance(value, int | float | str)]
-    return ", ".join(plain[:5])
+    known = {name: _cell(value) for name, value in values.items() if isinstance(value, int | float | str)}
+    told = []
+    if "low" in known and "high" in known:
+        told.append(f"about {known.pop('low')} to {known.pop('high')}")
+    if "shortest" in known and "longest" in known:
+        told.append(f"{known.pop('shortest')} to {known.pop('longest')} characters")
+    if "distinct_at_least" in known:
+        told.append(f"{known.pop('distinct_at_least')} or more different values")
+    told += [f"{name.replace('_', ' ')} {value}" for name, value in known.items()]
+    return ", ".join(told[:5])
 
 
-def sample_table(sample_json: str, title: str = "Sample") -> None:
-    """The first rows and columns of a sample, and a sentence about what is not shown."""
+def sample_table(sample_json: str, title: str = "Sample", columns: Collection[str] = ()) -> None:
+    """The first rows and columns of a sample, of `columns` only if any are named, and a sentence about what is not shown."""
     rows = json.loads(sample_json) if sample_json else []
-    if not rows:
+    if columns:
+        rows = [{name: value for name, value in row.items() if name in columns} for row in rows if row]
+    if not rows or not rows[0]:
         say("No sample.")
         return
     names = list(rows[0])

@@ -11,7 +11,7 @@ from rochdale.client.commands import dataset_add
 from rochdale.client.names import in_collection, in_cooperative, short
 from rochdale.client.options import Limit, collect, open_market
 from rochdale.client.output import as_dict, document, fields, say, table
-from rochdale.client.terms import MODALITIES, when
+from rochdale.client.terms import MODALITIES, count, when
 from rochdale.client.views import columns_table, sample_table
 
 app = typer.Typer(help="Add data; list and show datasets.", no_args_is_help=True)
@@ -85,7 +85,7 @@ def show(
             "version": str(published.number),
             "rows": f"{published.row_count:,}",
             "members": f"at least {published.member_count:,}" if published.member_count else "-",
-            "size": f"{published.size_bytes:,} bytes in {len(published.files)} files",
+            "size": f"{count(published.size_bytes, 'byte')} in {count(len(published.files), 'file')}",
             "published": when(published, "publish_time"),
             "hash": published.content_hash,
         }

@@ -16,7 +16,7 @@ from rochdale.client.names import in_cooperative, same_request, short
 from rochdale.client.options import RequestId, existing, flat, open_market, parser, request_id_or_new
 from rochdale.client.output import as_dict, document, note, progress_bar, say, settings, spinner
 from rochdale.client.refusals import MarketError
-from rochdale.client.terms import BROKEN_ROWS, FORMATS, MODALITIES
+from rochdale.client.terms import BROKEN_ROWS, FORMATS, MODALITIES, count
 from rochdale.client.upload import upload
 from rochdale.client.views import columns_table, sample_table
 from rochdale.data_gateway.v1 import data_gateway_pb2
@@ -77,13 +77,15 @@ def add(
     [dim]$[/] rochdale dataset add day2.jsonl --dataset trips --broken-rows set-aside --sample-columns city,distance --yes
     """
     existing(file)
+    if not file.stat().st_size:
+        raise MarketError("FILE_EMPTY", f"{file} is empty.", {"path": str(file)})
     if not (yes or withhold_sample) and (settings.machine or not sys.stdin.isatty()):
         raise typer.BadParameter("Nobody can be asked here; add --yes or --withhold-sample.")
     market = open_market(context)
+    name = in_cooperative("datasets", dataset, lambda: market.organization)
     if request_id is None:
         request_id = request_id_or_new(None)
         note(f"Should this be interrupted: run it again with --request-id {request_id} and it goes on.")
-    name = in_cooperative("datasets", dataset, lambda: market.organization)
     created = catalog_pb2.CreateDatasetRequest(
         request_id=same_request(request_id, "dataset"),
         parent=name.partition("/datasets/")[0],
@@ -94,7 +96,6 @@ def add(
         languages=flat(language),
         citation=citation,
     )
-    _ensure_dataset(market, name, created)
     gateway = market.gateway(created.parent)
     start = data_gateway_pb2.StartIngestionRequest(
         request_id=same_request(request_id, "ingestion"),
@@ -105,19 +106,24 @@ def add(
         member_column=member_column,
         broken_rows=broken_rows,
     )
-    if not start.size_bytes:
-        raise MarketError("FILE_EMPTY", f"{file} is empty.", {"path": str(file)})
     ingestion = market.call(gateway.control.StartIngestion, start)
-    if ingestion.state == data_gateway_pb2.INGESTION_STATE_UPLOADING:
-        _upload(market, ingestion, file)
-    ingestion = _processed(market, gateway, ingestion)
+    try:
+        if ingestion.state == data_gateway_pb2.INGESTION_STATE_UPLOADING:
+            _upload(market, ingestion, file)
+        ingestion = _processed(market, gateway, ingestion)
+    except KeyboardInterrupt:
+        note(f"Interrupted. Run it again with --request-id {request_id} and it goes on.")
+        raise
     if ingestion.rejected_row_count:
-        note(f"{ingestion.rejected_row_count:,} broken rows were set aside in a rejects file at the gateway.")
+        rejected = count(ingestion.rejected_row_count, "broken row")
+        note(f"{rejected} set aside in a rejects file at the gateway.")
     if ingestion.state == data_gateway_pb2.INGESTION_STATE_AWAITING_APPROVAL:
-        _look(ingestion, shown=flat(sample_columns))
+        _look(ingestion, flat(sample_columns), withhold_sample)
         if not (yes or withhold_sample) and not typer.confirm("Publish this version and this sample?", err=True):
             market.call(gateway.control.RejectVersion, data_gateway_pb2.RejectVersionRequest(name=ingestion.name))
             raise MarketError("VERSION_REJECTED", "You rejected the version; nothing of it is kept.")
+        # Not earlier, so that a file that is refused leaves no dataset without a version behind.
+        _ensure_dataset(market, name, created)
         approval = data_gateway_pb2.ApproveVersionRequest(
             request_id=same_request(request_id, "approval"),
             name=ingestion.name,
@@ -128,7 +134,8 @@ def add(
     version = _published(market, f"{name}/versions/{ingestion.version.number}")
     document({"ingestion": as_dict(ingestion), "version": as_dict(version)})
     say(
-        f"{short(name)} version {version.number} is in the catalog: {version.row_count:,} rows, {version.content_hash}."
+        f"{short(name)} version {version.number} is in the catalog: {count(version.row_count, 'row')}, "
+        f"SHA-256 {version.content_hash}."
     )
 
 
@@ -193,13 +200,15 @@ def _processed(market: Market, gateway: Gateway, ingestion: data_gateway_pb2.Ing
     return ingestion
 
 
-def _look(ingestion: data_gateway_pb2.Ingestion, shown: list[str]) -> None:
+def _look(ingestion: data_gateway_pb2.Ingestion, shown: list[str], withheld: bool) -> None:
     version = ingestion.version
-    say(f"{version.row_count:,} rows, {len(version.columns)} columns, {len(version.files)} files.")
-    columns_table(version)
-    sample_table(
-        version.sample_json, "Sample, as everybody will see it" + (f" (only {', '.join(shown)})" if shown else "")
+    say(
+        f"{count(version.row_count, 'row')}, {count(len(version.columns), 'column')}, "
+        f"{count(len(version.files), 'file')}."
     )
+    columns_table(version)
+    title = "Sample, withheld: nobody else sees it" if withheld else "Sample, as everybody will see it"
+    sample_table(version.sample_json, title, () if withheld else shown)
 
 
 def _published(market: Market, name: str) -> catalog_pb2.Version:

@@ -9,7 +9,8 @@ import typer
 
 from rochdale.client.download import download
 from rochdale.client.options import flat, open_market
-from rochdale.client.output import document, progress_bar, say
+from rochdale.client.output import document, note, progress_bar, say
+from rochdale.client.terms import count
 
 app = typer.Typer()
 
@@ -33,16 +34,20 @@ def get(
     [dim]$[/] rochdale get lic_01J… data/ --workers 8
     """
     market = open_market(context)
-    with progress_bar() as bar:
-        task = bar.add_task("Downloading", total=None)
-        delivery = download(
-            license,
-            directory,
-            market=market,
-            columns=flat(columns),
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    try:
+        with progress_bar() as bar:
+            task = bar.add_task("Downloading", total=None)
+            delivery = download(
+                license,
+                directory,
+                market=market,
+                columns=flat(columns),
+                workers=workers,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+    except KeyboardInterrupt:
+        note("Interrupted. Run it again and it goes on where it stopped.")
+        raise
     document(
         {
             "license": delivery.license,
@@ -58,4 +63,7 @@ def get(
     )
     rows = sum(file.row_count for file, _ in delivery.files)
     size_bytes = sum(file.size_bytes for file, _ in delivery.files)
-    say(f"{len(delivery.files)} files, {rows:,} rows, {size_bytes:,} bytes, all verified, in {delivery.directory}.")
+    say(
+        f"{count(len(delivery.files), 'file')}, {count(rows, 'row')}, {count(size_bytes, 'byte')}, all verified, "
+        f"in {delivery.directory}."
+    )

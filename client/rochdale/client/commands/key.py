@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -52,6 +53,8 @@ def create(
 
     [dim]$[/] rochdale key create "gateway" --role gateway --save-key gateway.key --expires 2027-01-01
     """
+    if expires is not None and expires.ToSeconds() <= time.time():
+        raise typer.BadParameter("That time has passed; such a key would never work.", param_hint="--expires")
     market = open_market(context)
     request = identity_pb2.CreateApiKeyRequest(
         request_id=request_id_or_new(request_id),

@@ -13,7 +13,7 @@ from rochdale.client.options import Limit, RequestId, collect, flat, open_market
 from rochdale.client.output import as_dict, document, fields, note, say, table
 from rochdale.client.refusals import MarketError
 from rochdale.client.scope_options import ScopeOptions, with_scope_options
-from rochdale.client.terms import CATEGORIES, EFFECTS, MODES, RULE_STATES, price, when
+from rochdale.client.terms import CATEGORIES, EFFECTS, MODES, RULE_STATES, count, price, when
 from rochdale.client.views import scope_fields
 from rochdale.governance.v1 import governance_pb2
 from rochdale.type.v1 import scope_pb2
@@ -144,7 +144,7 @@ def approve(context: typer.Context, rule: Rule) -> None:
     name = in_cooperative("sharingRules", rule, lambda: market.organization)
     answer = market.call(market.governance.ApproveSharingRule, governance_pb2.ApproveSharingRuleRequest(name=name))
     document(as_dict(answer))
-    say(f"{short(answer.name)} is {RULE_STATES.format(answer.state)}; {len(answer.approvals)} stewards approved.")
+    say(f"{short(answer.name)} is {RULE_STATES.format(answer.state)}; {count(len(answer.approvals), 'approval')}.")
 
 
 @app.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import grpc
 import httpx
 import typer
 
 from rochdale.client.market import open_channel, read_addresses
+from rochdale.client.options import flat, open_market
 from rochdale.client.output import document, settings, table
 
 app = typer.Typer()
@@ -19,15 +21,26 @@ _WORDS = {b"\x08\x01": "serving", b"\x08\x02": "not serving"}
 
 
 @app.command()
-def status(context: typer.Context) -> None:
+def status(
+    context: typer.Context,
+    cooperative: Annotated[
+        list[str] | None,
+        typer.Option("--cooperative", metavar="ID", help="Ask this cooperative's gateway too; repeat."),
+    ] = None,
+) -> None:
     """Ask every service of the market whether it can do its work. Exit code 1 if one cannot.
 
-    [dim]$[/] rochdale status
+    A gateway belongs to its cooperative and is asked only when that is named.
+
+    [dim]$[/] rochdale status --cooperative valley-health
 
     [dim]$[/] rochdale status --json
     """
     addresses = read_addresses(settings.market_file)
     found = [(name, address, *_health(address)) for name, address in addresses.services.items()]
+    for each in flat(cooperative):
+        address = open_market(context).gateway(each).control_address
+        found.append((f"gateway of {each}", address, *_health(address)))
     if addresses.storefront:
         found.append(("storefront", addresses.storefront, *_page(addresses.storefront)))
     well = all(state == "serving" for _, _, state, _ in found)
