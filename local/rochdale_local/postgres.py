@@ -155,6 +155,9 @@ class Postgres:
                     f"The data in {server} is of PostgreSQL version {found!r}, and this is {MAJOR_VERSION}; "
                     "use the Rochdale it was made with, or another home."
                 )
+            if programs.uid is not None and (server / "data").stat().st_uid != programs.uid:
+                # Copied or restored by root without its owner.
+                give_all(server / "data", programs.uid)
             return
         if (server / "data").exists():
             raise CannotStart(f"{server / 'data'} is no PostgreSQL data folder; restore it, or use another home.")

@@ -127,7 +127,15 @@ class Rooms:
         folder = private_folder(self.home / "gateways" / cooperative)
         http = self._address(f"gateway-{cooperative}-http")
         database = f"{GATEWAY}_{cooperative.replace('-', '_')}"
+        if (folder / "storage").exists():
+            for name in ("gateway.key", "pseudonym.key"):
+                # A new one would be taken without a word, and a member's new rows would no longer meet the old ones.
+                if not (folder / name).exists():
+                    raise CannotStart(
+                        f"{folder / name} is missing, and this gateway has data; restore it from a backup."
+                    )
         self.gateway_secret(cooperative)
+        pseudonym_key_file = self._random_file("pseudonym", folder)
         settings = {
             "log_level": self.options.log_level,
             "otlp_endpoint": self.options.otlp_endpoint,
@@ -136,7 +144,7 @@ class Rooms:
             "http_address": http,
             "public_url": f"http://{http}",
             "storage_directory": str(private_folder(folder / "storage")),
-            "pseudonym_key_file": self._random_file("pseudonym", folder),
+            "pseudonym_key_file": pseudonym_key_file,
             "url_key_file": self._random_file("url", folder),
             "api_key_file": str(folder / "gateway.key"),
             "broker_address": self.address("access_broker"),

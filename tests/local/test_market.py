@@ -198,6 +198,11 @@ async def test_a_damaged_home_is_a_sentence_and_a_taken_port_is_none(tmp_path: P
         await market.start()
     assert market.postgres.pid is None and market.nats.pid is None
     sealing.unlink()
+    if os.geteuid() == 0:
+        # As a copy made by root without `-p` is.
+        for path in (tmp_path / "postgres/server/data").rglob("*"):
+            os.chown(path, 0, 0)
+        os.chown(tmp_path / "postgres/server/data", 0, 0)
 
     # Half a port file, half a market.json, and a stranger on the port that was ours.
     (tmp_path / "ports/licensing-grpc").write_text("")
@@ -311,3 +316,17 @@ async def test_a_killed_server_comes_back_and_a_new_cooperative_gets_its_gateway
             return (await client.get(f"http://{room.http_address}/health")).status_code == 200
 
     await until(open_again)
+
+
+async def test_a_lost_pseudonym_key_is_never_replaced(market: MarketPeople) -> None:
+    """With another key a member's new rows would silently no longer meet the old ones."""
+    plan, postgres, nats = market.market.plan, market.market.postgres, market.market.nats
+    plan.gateway("lost", postgres, nats)
+    for name in ("pseudonym.key", "gateway.key"):
+        key = market.market.home / "gateways/lost" / name
+        kept = key.read_bytes()
+        key.unlink()
+        with pytest.raises(CannotStart, match=rf"{name} is missing, and this gateway has data; restore it"):
+            plan.gateway("lost", postgres, nats)
+        assert not key.exists()
+        key.write_bytes(kept)
