@@ -238,7 +238,7 @@ def _other_tier(chain: broker.GrantChain) -> None:
 
 
 CHANGED = {
-    "NOT_OURS": [_foreign_rule],
+    "TERMS_INCONSISTENT": [_foreign_rule],
     "RULE_NOT_IN_FORCE": [_late],
     "RULE_FORBIDS": [_forbid],
     "LICENSE_OUTSIDE_RULE": [_wider_than_rule],

@@ -15,6 +15,7 @@ from rochdale.governance.v1 import governance_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit import scope as scopes
+from rochdale_kit.chain import tier_scope
 from rochdale_kit.clock import to_timestamp
 from rochdale_kit.refusals import Refusal
 from rochdale_kit.signing import canonical_hash
@@ -77,7 +78,7 @@ def test_whatever_is_wished_what_comes_out_is_inside_the_offering_and_the_rule()
         assert not scopes.ill_formed(deal.scope) and not scopes.escapes(RULE.scope, deal.scope)
         assert list(deal.scope.categories) == [licensee.category]
         assert list(deal.scope.territories) == [licensee.territory]
-        left = {one.dimension for one in scopes.escapes(domain.deals.tier_scope(OFFERING, deal.tier), deal.scope)}
+        left = {one.dimension for one in scopes.escapes(tier_scope(OFFERING.scope, deal.tier), deal.scope)}
         assert left <= (set() if deal.listed else {"floor_price", "max_duration_seconds"})
 
     check()

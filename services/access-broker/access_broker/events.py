@@ -17,6 +17,7 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.governance.v1 import governance_pb2
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale.licensing.v1 import licensing_pb2
+from rochdale_kit.chain import Flaw, flaw_of_offering, flaw_of_rule
 from rochdale_kit.clock import new_id, now
 from rochdale_kit.outbox import announce
 from rochdale_kit.refusals import Kind, Refusal
@@ -69,16 +70,16 @@ class LicensingEvents:
 
     async def _check(
         self, license: licensing_pb2.License
-    ) -> tuple[chain.Flaw | None, governance_pb2.SharingRule | None, catalog_pb2.Offering | None]:
+    ) -> tuple[Flaw | None, governance_pb2.SharingRule | None, catalog_pb2.Offering | None]:
         """The first flaw in the chain, with as much of the chain as was found. Believes no earlier step."""
         terms = license.terms
-        if flaw := chain.flaw_of_terms(license):
+        if flaw := chain.flaw_of_license(license):
             return flaw, None, None
         rule = await self._sources.sharing_rule(terms.sharing_rule, terms.rule_revision)
-        if flaw := chain.flaw_of_rule(terms, rule):
+        if flaw := flaw_of_rule(terms, rule):
             return flaw, rule, None
         offering = await self._sources.offering(terms.offering)
-        return chain.flaw_of_offering(terms, offering), rule, offering
+        return flaw_of_offering(terms, offering), rule, offering
 
     async def license_suspended(self, connection: AsyncConnection, event: licensing_events.LicenseSuspended) -> None:
         """Interrupts an open grant."""

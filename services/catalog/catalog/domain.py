@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.type.v1 import scope_pb2
+from rochdale_kit.chain import tier_scope
 from rochdale_kit.money import require_currency
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import escapes, overlaps, require_inside, require_well_formed
@@ -38,16 +39,6 @@ def offering_scope(asked: scope_pb2.SharingScope, tiers: Sequence[pb.OfferingTie
     scope.floor_price.CopyFrom(min((tier.price for tier in tiers), key=lambda price: price.amount_minor))
     require_well_formed(scope)
     return scope
-
-
-def tier_scope(scope: scope_pb2.SharingScope, tier: pb.OfferingTier) -> scope_pb2.SharingScope:
-    """What one tier of an offering offers."""
-    narrowed = scope_pb2.SharingScope()
-    narrowed.CopyFrom(scope)
-    del narrowed.categories[:]
-    narrowed.categories.extend(tier.categories)
-    narrowed.floor_price.CopyFrom(tier.price)
-    return narrowed
 
 
 def check_datasets(

@@ -18,13 +18,13 @@ from rochdale.catalog.v1 import catalog_pb2_grpc, events_pb2
 from rochdale.identity.v1 import identity_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit import paging
+from rochdale_kit.chain import hash_of_offering
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.database import Database, first_answer, remember
 from rochdale_kit.identity import PUBLIC, caller, roles
 from rochdale_kit.money import require_currency
 from rochdale_kit.outbox import announce
 from rochdale_kit.refusals import Kind, Refusal, not_found
-from rochdale_kit.signing import canonical_hash
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["CatalogService"]
 STEWARD = roles(identity_pb2.ROLE_STEWARD)
@@ -151,7 +151,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
                 state=pb.OFFERING_STATE_OPEN,
                 publish_time=to_timestamp(now()),
             )
-            offering.offering_hash = canonical_hash(offering, "name", "scope", "tiers", "rule_hashes")
+            offering.offering_hash = hash_of_offering(offering)
             await store.save_offering(connection, id, cooperative, offering)
             await announce(connection, events_pb2.OfferingPublished(offering=offering))
             await remember(connection, cooperative, request, offering)

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from rochdale.governance.v1 import governance_pb2 as pb
 from rochdale.identity.v1 import identity_pb2
 from rochdale.type.v1 import scope_pb2
+from rochdale_kit.chain import hash_of_rule
 from rochdale_kit.clock import from_timestamp, to_timestamp
 from rochdale_kit.identity import Principal
 from rochdale_kit.money import require_currency
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import require_inside, require_well_formed
-from rochdale_kit.signing import canonical_hash
-
-# What the contract says rule_hash covers. Another service that checks a rule hashes the same fields.
-HASHED_FIELDS = ("name", "revision", "effect", "scope", "effective_time")
 
 
 def cooperative_exists(id: str) -> Refusal:
@@ -141,7 +138,7 @@ def narrow(
 def _enact(rule: pb.SharingRule, at: dt.datetime) -> None:
     rule.state = pb.RULE_STATE_IN_FORCE
     rule.effective_time.FromDatetime(at)
-    rule.rule_hash = canonical_hash(rule, *HASHED_FIELDS)
+    rule.rule_hash = hash_of_rule(rule)
 
 
 def _when(rule: pb.SharingRule) -> str:

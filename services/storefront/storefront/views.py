@@ -9,16 +9,13 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.governance.v1 import governance_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit import purposes, scope_words
+from rochdale_kit.chain import hash_of_offering, hash_of_rule
 from rochdale_kit.money import format_money
 from rochdale_kit.scope import describe
-from rochdale_kit.signing import canonical_hash
 from storefront import query, words
 from storefront.market import MOST_DATASETS, DatasetDetails
 from storefront.query import Query
 
-# What the contracts say each hash covers, so that the page can compute it again instead of believing it.
-RULE_HASHED = ("name", "revision", "effect", "scope", "effective_time")
-OFFERING_HASHED = ("name", "scope", "tiers", "rule_hashes")
 MOST_FACET_VALUES = 12
 
 # Facet -> field of the query, and how it is called on the page.
@@ -261,7 +258,7 @@ def offering(
         datasets=[_dataset(one, parts[one.dataset.name].columns) for one in details if one.dataset.name in parts],
         datasets_not_shown=max(0, len(offering.scope.datasets) - MOST_DATASETS),
         hash=offering.offering_hash,
-        hash_verified=offering.offering_hash == canonical_hash(offering, *OFFERING_HASHED),
+        hash_verified=offering.offering_hash == hash_of_offering(offering),
         close_reason=offering.close_reason.replace("_", " ").lower(),
         paid=any(tier.price.amount_minor for tier in offering.tiers),
     )
@@ -274,7 +271,7 @@ def rule(found: governance_pb2.SharingRule, expected_hash: str = "") -> Rule:
         governance_pb2.RULE_STATE_IN_FORCE: f"in force {since}",
         governance_pb2.RULE_STATE_ENDED: f"{since}, ended {words.day(found.end_time)}",
     }
-    verified = found.rule_hash == (expected_hash or found.rule_hash) == canonical_hash(found, *RULE_HASHED)
+    verified = found.rule_hash == (expected_hash or found.rule_hash) == hash_of_rule(found)
     return Rule(
         name=found.name,
         revision=found.revision,

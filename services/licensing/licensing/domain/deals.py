@@ -10,6 +10,7 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import scope_pb2
 from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.chain import tier_scope
 from rochdale_kit.clock import from_timestamp
 from rochdale_kit.money import require_currency
 from rochdale_kit.refusals import Kind, Refusal
@@ -35,11 +36,11 @@ class Deal:
 
     def require_inside_offering(self) -> None:
         """Refuses what leaves the tier as it was published with REQUEST_OUTSIDE_OFFERING."""
-        self._require_inside(tier_scope(self.offering, self.tier))
+        self._require_inside(tier_scope(self.offering.scope, self.tier))
 
     def require_negotiable(self) -> None:
         """As above, but price and duration are for the two sides to agree; the rule alone bounds them."""
-        parent = tier_scope(self.offering, self.tier)
+        parent = tier_scope(self.offering.scope, self.tier)
         parent.floor_price.CopyFrom(self.price)
         parent.max_duration_seconds = self.scope.max_duration_seconds
         self._require_inside(parent)
@@ -67,7 +68,7 @@ def proposed(
     tier = tier_of(offering, attested.category)
     if price is not None:
         require_currency(price.currency)
-    scope = tier_scope(offering, tier)
+    scope = tier_scope(offering.scope, tier)
     del scope.categories[:], scope.territories[:]
     scope.categories.append(attested.category)
     scope.territories.append(attested.territory)
@@ -153,12 +154,3 @@ def tier_of(offering: catalog_pb2.Offering, category: scope_pb2.BuyerCategory.Va
         offering=offering.name,
         category=word,
     )
-
-
-def tier_scope(offering: catalog_pb2.Offering, tier: catalog_pb2.OfferingTier) -> scope_pb2.SharingScope:
-    """The offering's scope as one tier has it: its categories, its price."""
-    scope = scope_pb2.SharingScope()
-    scope.CopyFrom(offering.scope)
-    scope.categories[:] = tier.categories
-    scope.floor_price.CopyFrom(tier.price)
-    return scope
