@@ -53,6 +53,12 @@ def up(
         raise typer.BadParameter("--log-level is DEBUG, INFO, WARNING or ERROR")
     if otlp and not re.fullmatch(r"(https?://)?[^\s/]+:\d{1,5}", otlp):
         raise typer.BadParameter("--otlp is host:port, such as 127.0.0.1:4317")
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Started without it; the next thing we open, a socket perhaps, would be in its place and get our lines.
+            os.open(os.devnull, os.O_RDWR)
     configure_logging(None, log_level)
     console = Console(stderr=True)
     options = Options(stripe_test_key=key, otlp_endpoint=otlp, log_level=log_level)
