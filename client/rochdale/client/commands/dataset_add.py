@@ -207,6 +207,13 @@ def _look(ingestion: data_gateway_pb2.Ingestion, shown: list[str], withheld: boo
         f"{count(len(version.files), 'file')}."
     )
     columns_table(version)
+    open_columns = {column.name for column in version.columns if not column.member_pseudonym}
+    if unknown := [name for name in shown if name not in open_columns]:
+        raise MarketError(
+            "COLUMN_UNKNOWN",
+            f"There is no column {unknown[0]} that could be shown. Run it again with the same --request-id and others.",
+            {"column": unknown[0], "ingestion": ingestion.name},
+        )
     title = "Sample, withheld: nobody else sees it" if withheld else "Sample, as everybody will see it"
     sample_table(version.sample_json, title, () if withheld else shown)
 

@@ -40,7 +40,7 @@ def add(
 
     [dim]$[/] rochdale member add 1042 1043 1044
 
-    [dim]$[/] cut -d, -f5 randhie.csv | tail -n +2 | sort -u | rochdale member add --file -
+    [dim]$[/] tail -n +2 randhie.csv | cut -d, -f6 | sort -u | rochdale member add --file -
     """
     given = list(references or ())
     if file is not None:
