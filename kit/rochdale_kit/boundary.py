@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import protovalidate
-from google.protobuf.descriptor import ServiceDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy.exc import DBAPIError
 
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_TIME = "google.protobuf.Timestamp"
+
 MAX_MESSAGE_BYTES = 256 * 1024
 MAX_METADATA_BYTES = 8 * 1024
 SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    # Above the first number gRPC refuses by chance, and all only above this one, which by default is twice as large.
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.so_reuseport", 0),
 ]
 
@@ -44,8 +49,36 @@ def check_access_table(service: ServiceDescriptor, table: Mapping[str, Access]) 
         raise SystemExit(f"The access table of {service.full_name} names {', '.join(unknown)}, which it does not have.")
 
 
+@functools.cache
+def _with_times(kind: Descriptor) -> tuple[FieldDescriptor, ...]:
+    """The fields of a message that are times, or messages with times in them. No message of the contract nests itself."""
+    return tuple(
+        field
+        for field in kind.fields
+        if (inner := field.message_type) is not None and (inner.full_name == _TIME or _with_times(inner))
+    )
+
+
+def _require_times(message: Message, path: str = "") -> None:
+    """The wire takes any number of seconds, and a calendar ends: later every service would stumble over such a time."""
+    for field in _with_times(message.DESCRIPTOR):
+        value = getattr(message, field.name)
+        for one in value if field.is_repeated else [value] if message.HasField(field.name) else []:
+            where = f"{path}{field.name}"
+            if one.DESCRIPTOR.full_name != _TIME:
+                _require_times(one, f"{where}.")
+                continue
+            try:
+                one.ToDatetime()
+            except (ValueError, OverflowError):
+                raise Refusal(
+                    "REQUEST_INVALID", f"{where}: is no time.", Kind.INVALID, field=where, rule="timestamp"
+                ) from None
+
+
 def validate(message: Message) -> None:
     """Refuses a message whose shape is not the contract's, with the first field that is wrong."""
+    _require_times(message)
     # Behind this one call, because protovalidate 2 rests on a protobuf runtime that is still alpha.
     try:
         protovalidate.validate(message, fail_fast=True)
@@ -89,7 +122,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         assert handler is not None, "the access table was checked against the contract"
         self._wrapped[method] = wrapped = grpc.unary_unary_rpc_method_handler(
             self._wrap(method, rule, handler.unary_unary),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_reader(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
         return wrapped
@@ -97,7 +130,7 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, rule: Access, handle: Any) -> Unary:
         name = method.rsplit("/", 1)[1]
 
-        async def call(request: Message, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
+        async def call(request: Message | None, context: grpc.aio.ServicerContext[Any, Any]) -> Message:
             authorization, parent = [], ""
             for key, value in context.invocation_metadata() or ():
                 if key == "authorization":
@@ -109,6 +142,8 @@ class Boundary(grpc.aio.ServerInterceptor):
                     token = bearer(authorization)
                     principal = await self._sessions.principal(token) if token is not None else None
                     authorize(rule, principal, name)
+                    if request is None:
+                        raise Refusal("REQUEST_INVALID", "The bytes are not the request of this call.", Kind.INVALID)
                     validate(request)
                     mark = _principal.set(principal)
                     try:
@@ -126,6 +161,19 @@ class Boundary(grpc.aio.ServerInterceptor):
             raise AssertionError("abort returns never")
 
         return call
+
+
+def _reader(parse: Any) -> Callable[[bytes], Message | None]:
+    """Parses a request; None for bytes that are none, so that the caller is told by us and no stack trace is logged."""
+
+    def read(raw: bytes) -> Message | None:
+        try:
+            message: Message = parse(raw)
+        except DecodeError:
+            return None
+        return message
+
+    return read
 
 
 def as_refusal(error: Exception, where: str) -> Refusal:

@@ -29,6 +29,7 @@ from rochdale_kit import parked
 from rochdale_kit.boundary import SERVER_OPTIONS, Boundary
 from rochdale_kit.config import ProcessConfig, ServiceConfig
 from rochdale_kit.database import is_lost, migrate
+from rochdale_kit.http_door import BoundedHttp
 from rochdale_kit.inbox import Consumer
 from rochdale_kit.outbox import MAX_PAYLOAD_BYTES
 from rochdale_kit.refusals import Refusal, unavailable
@@ -142,7 +143,8 @@ class Service:
                 server_header=False,
                 lifespan="off",
                 timeout_graceful_shutdown=3,
-                h11_max_incomplete_event_size=16 * 1024,
+                http=BoundedHttp,
+                ws="none",
             )
         )
         self._http_wanted = address

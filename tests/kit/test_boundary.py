@@ -9,12 +9,14 @@ from typing import Any
 import grpc
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
 from house import refused
 from kit_world import World, heard_table, until
 
+from rochdale.governance.v1 import governance_pb2
 from rochdale.identity.v1 import identity_pb2 as pb
 from rochdale.identity.v1 import identity_pb2_grpc
-from rochdale_kit.boundary import Boundary, check_access_table
+from rochdale_kit.boundary import Boundary, check_access_table, validate
 from rochdale_kit.identity import PUBLIC, SESSION_LIFE_SECONDS, KeySource, Principal, Sessions, caller, claims_of, roles
 from rochdale_kit.refusals import Kind, Refusal, not_found, refusal_of
 from rochdale_kit.server import Service
@@ -260,3 +262,30 @@ async def test_what_nobody_may_call_looks_like_what_does_not_exist(door: Door) -
             async with refused("CALL_UNKNOWN"):
                 call: Any = channel.unary_unary(path)
                 await call(b"")
+
+
+async def test_bytes_that_are_no_request_are_refused_and_not_logged(
+    door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with grpc.aio.insecure_channel(door.address) as channel:
+        call: Any = channel.unary_unary(f"/{DESCRIPTOR.full_name}/GetOrganization")
+        async with refused("REQUEST_INVALID"):
+            await call(b"\xff" * 100, metadata=session())
+        async with refused("SESSION_MISSING"):
+            await call(b"\xff" * 100)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("seconds, nanos", [(2**62, 0), (-(2**63), 0), (1, -5), (253402300800, 0)])
+def test_a_time_outside_of_the_calendar_is_no_time(seconds: int, nanos: int) -> None:
+    request = pb.CreateApiKeyRequest(expire_time=Timestamp(seconds=seconds, nanos=nanos))
+    with pytest.raises(Refusal) as error:
+        validate(request)
+    assert error.value.reason == "REQUEST_INVALID" and error.value.facts["field"] == "expire_time"
+
+
+def test_a_time_is_found_wherever_it_is() -> None:
+    request = governance_pb2.NarrowSharingRuleRequest()
+    request.scope.not_after.seconds = 2**62
+    with pytest.raises(Refusal, match=r"scope\.not_after: is no time"):
+        validate(request)
