@@ -78,20 +78,37 @@ def is_free(port: int) -> bool:
     return True
 
 
+# Ports we chose, bound and not listening, for as long as this process lives. Between choosing a port and a server
+# listening on it lie seconds, in which the system would give it to any connection or to another market.
+_held: list[socket.socket] = []
+
+
+def _hold(port: int) -> int:
+    """Keeps a port for a server of ours, which may listen beside us; 0 lets the system choose. Raises OSError if taken."""
+    door = socket.socket()
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind(("127.0.0.1", port))
+    except OSError:
+        door.close()
+        raise
+    _held.append(door)
+    chosen: int = door.getsockname()[1]
+    return chosen
+
+
 def kept_port(path: Path, wanted: int) -> int:
     """The wanted port, or for 0 the port remembered in this file, or another when that one is taken meanwhile."""
     if wanted:
         if not is_free(wanted):
             raise CannotStart(f"Port {wanted} of 127.0.0.1 is taken by another program; choose another, or 0 for any.")
         return wanted
-    # A file that holds no port is no loss: we choose a new one.
-    with suppress(FileNotFoundError, ValueError):
+    # A file that holds no port is no loss, nor is a port that somebody has: we choose a new one.
+    with suppress(OSError, ValueError, OverflowError):
         remembered = int(path.read_text())
-        if 0 < remembered < 65536 and is_free(remembered):
-            return remembered
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+        if remembered > 0:
+            return _hold(remembered)
+    port = _hold(0)
     write_private(path, f"{port}\n")
     return port
 
