@@ -113,7 +113,7 @@ def require_move(negotiation: pb.Negotiation, party: Party, seen: str, at: dt.da
     if MOVER.get(negotiation.state) != party:
         raise Refusal(
             "NOT_YOUR_MOVE",
-            f"{negotiation.name} is {word}, and it is not your move.",
+            f"{negotiation.name} is {word.removeprefix('NEGOTIATION_STATE_')}, and it is not your move.",
             Kind.STATE,
             negotiation=negotiation.name,
             state=word,
@@ -136,7 +136,7 @@ def require_under_way(negotiation: pb.Negotiation) -> None:
         word = pb.NegotiationState.Name(negotiation.state)
         raise Refusal(
             "NEGOTIATION_OVER",
-            f"{negotiation.name} is {word}.",
+            f"{negotiation.name} is {word.removeprefix('NEGOTIATION_STATE_')}.",
             Kind.STATE,
             negotiation=negotiation.name,
             state=word,
