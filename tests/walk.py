@@ -102,9 +102,8 @@ class Purchase:
 class MarketPeople(People):
     """A running market and the people in it."""
 
-    def __init__(self, home: Path, *, own_processes: bool = False, otlp_endpoint: str = "") -> None:
-        options = Options(otlp_endpoint=otlp_endpoint)
-        self.market = Market(home, options, own_processes=own_processes, durable=False)
+    def __init__(self, home: Path, *, own_processes: bool = False, **options: str) -> None:
+        self.market = Market(home, Options(**options), own_processes=own_processes, durable=False)
         super().__init__("")
 
     async def start(self) -> None:
