@@ -341,9 +341,12 @@ async def test_an_empty_market_says_how_it_fills(shop: Shop) -> None:
 
 
 async def test_without_governance_an_offering_says_that_its_rule_cannot_be_shown(shop: Shop) -> None:
+    first = shop.house.services["storefront"]
     storefront = await shop.house.start(
         "storefront", catalog_address=shop.shelf.address, governance_address="127.0.0.1:9"
     )
+    # The house stops what it knows at the end; this one is stopped here.
+    shop.house.services["storefront"] = first
     async with httpx.AsyncClient(base_url=f"http://{storefront.http_address}") as client:
         other = Shop(shop.house, shop.shelf, client, shop.offering)
         page = await other.page(f"/{shop.offering.name}")
