@@ -1,6 +1,7 @@
 """One child process: start, stop, and leave nothing running; knows no particular program and never restarts."""
 
 import asyncio
+import atexit
 import fcntl
 import json
 import os
@@ -81,6 +82,12 @@ def is_free(port: int) -> bool:
 # Ports we chose, bound and not listening, for as long as this process lives. Between choosing a port and a server
 # listening on it lie seconds, in which the system would give it to any connection or to another market.
 _held: list[socket.socket] = []
+
+
+@atexit.register
+def _release() -> None:
+    for door in _held:
+        door.close()
 
 
 def _hold(port: int) -> int:
