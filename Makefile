@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 SOURCES := kit/rochdale_kit client/rochdale/client local/rochdale_local simulators/stripe/stripe_simulator \
 	$(wildcard services/*/[a-z]*_[a-z]*) $(filter-out %.toml %.md,$(foreach s,$(notdir $(wildcard services/*)),$(wildcard services/$(s)/$(s)))) deploy examples bench tests
 MEMBERS := kit proto/python $(wildcard services/*) client local simulators/stripe
+# A machine behind a company's proxy trusts what its system trusts; uv by itself would not.
+export UV_SYSTEM_CERTS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 help: ## list the targets
