@@ -166,7 +166,7 @@ async def test_connections_that_died_while_nobody_asked_cost_no_token(
             await connection.execute(
                 sa.text(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'idle'"
                 )
             )
         issued = await asyncio.gather(*(market.issue(buyer, deal) for _ in range(5)))

@@ -75,7 +75,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "a category nobody knows": ("REQUEST_INVALID", {"tiers": [(0, [99], "EUR")]}, {}),
     "no tiers": ("REQUEST_INVALID", {"tiers": []}, {}),
     "another currency than the rule's": ("OFFERING_OUTSIDE_RULE", {"tiers": [(9, [SME], "USD")]}, {}),
-    "a time no calendar has": ("SCOPE_ILL_FORMED", {"not_before": 10**15}, {}),
+    "a time no calendar has": ("REQUEST_INVALID", {"not_before": 10**15}, {}),
 }
 
 

@@ -17,6 +17,7 @@ from rochdale_kit.refusals import unavailable
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 200
+STATEMENT_SECONDS = 10.0
 
 # One statement decides and keeps: a row only where the grant is still open and its gateway known, and where the request
 # did not arrive before. It takes no lock on the grant. A token issued while its grant is being closed is none the less
@@ -79,7 +80,9 @@ class IssuanceWriter:
                             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
                             if not self._waiting:
                                 self._wake.clear()
-                        urls = await _insert(driver, [issuance for issuance, _ in batch])
+                        # Bounded: everybody waits for this one statement, and must not wait for a server that is gone.
+                        async with asyncio.timeout(STATEMENT_SECONDS):
+                            urls = await _insert(driver, [issuance for issuance, _ in batch])
                         for issuance, future in batch:
                             # Whoever's deadline has passed no longer waits; the row stays, for its retry.
                             if not future.done():
