@@ -93,13 +93,17 @@ def validate(message: Message) -> None:
 
 
 class Boundary(grpc.aio.ServerInterceptor):
-    """Wraps every RPC of one service. Health checks pass; anything else without an access rule is refused."""
+    """Wraps every RPC of a process. Health checks pass; anything else without an access rule is refused."""
 
     def __init__(
-        self, service: ServiceDescriptor, access: Mapping[str, Access], sessions: Sessions, telemetry: Telemetry
+        self, services: Mapping[ServiceDescriptor, Mapping[str, Access]], sessions: Sessions, telemetry: Telemetry
     ) -> None:
-        check_access_table(service, access)
-        self._access = {f"/{service.full_name}/{name}": rule for name, rule in access.items()}
+        for service, table in services.items():
+            check_access_table(service, table)
+        self.services = [service.full_name for service in services]
+        self._access = {
+            f"/{service.full_name}/{name}": rule for service, table in services.items() for name, rule in table.items()
+        }
         self._sessions = sessions
         self._telemetry = telemetry
         self._wrapped: dict[str, Handler] = {}

@@ -30,13 +30,15 @@ OrganizationKind = identity_pb2.OrganizationKind
 
 @dataclass(frozen=True)
 class Principal:
-    """A verified caller. organization is the bare id, such as "valley-health"; key is the API key's resource name."""
+    """A verified caller. organization is the bare id, such as "valley-health"; key is the API key's resource name; member
+    is the resource name of the member behind the key, empty for a key of the organization as a whole."""
 
     organization: str
     kind: int
     key: str
     roles: frozenset[int]
     verified: bool
+    member: str = ""
 
     @property
     def is_operator(self) -> bool:
@@ -95,6 +97,7 @@ def claims_of(principal: Principal, session_id: str, issued: int) -> dict[str, o
         "kind": principal.kind,
         "roles": sorted(principal.roles),
         "verified": principal.verified,
+        **({"member": principal.member} if principal.member else {}),
     }
 
 
@@ -223,6 +226,7 @@ def _read(claims: Mapping[str, object]) -> Principal:
         key=str(claims["sub"]),
         roles=frozenset(role for role in held if isinstance(role, int)),
         verified=claims.get("verified") is True,
+        member=str(claims.get("member", "")),
     )
 
 

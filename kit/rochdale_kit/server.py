@@ -18,7 +18,6 @@ import grpc
 import nats
 import uvicorn
 import uvloop
-from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from nats.aio.client import Client as NatsClient
 from sqlalchemy.exc import DBAPIError
@@ -117,20 +116,19 @@ class Service:
     def serve_grpc(
         self,
         address: str,
-        descriptor: ServiceDescriptor,
         boundary: Boundary,
         register: Callable[[grpc.aio.Server], None],
         reflect: bool = False,
     ) -> None:
-        """Answers gRPC at an address."""
+        """Answers gRPC at an address: the services the boundary guards, which `register` adds."""
         server = grpc.aio.server(interceptors=[boundary], options=SERVER_OPTIONS, maximum_concurrent_rpcs=1000)
         register(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        self._full_names.append(descriptor.full_name)
+        self._full_names.extend(boundary.services)
         if reflect:
             from grpc_reflection.v1alpha import reflection
 
-            reflection.enable_server_reflection([descriptor.full_name, reflection.SERVICE_NAME], server)
+            reflection.enable_server_reflection([*boundary.services, reflection.SERVICE_NAME], server)
         self._grpc, self._grpc_wanted = server, address
 
     def serve_http(self, address: str, app: ASGIApp) -> None:

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
+from rochdale.type.v1 import signature_pb2
+
 # RFC 9864 names the algorithm Ed25519; most libraries still know only EdDSA. We issue what all verify and accept both.
 ISSUED_ALGORITHM = "EdDSA"
 ACCEPTED_ALGORITHMS = ["EdDSA", "Ed25519"]
@@ -25,6 +27,18 @@ MAX_SEGMENT_BYTES = 4 * 1024
 MAX_BRACKETS = 256
 CLOCK_SKEW_SECONDS = 5
 _HEADER_NAMES = {"alg", "typ", "kid"}
+
+# What a signature over a hash is for. The prefix is signed with it, so that no signature can be shown for another thing.
+COOPERATIVE_KEY_PREFIX = b"rochdale-cooperative-key-v1"
+RULE_PREFIX = b"rochdale-rule-v1"
+RULE_END_PREFIX = b"rochdale-rule-end-v1"
+OFFERING_PREFIX = b"rochdale-offering-v1"
+LICENSE_PREFIX = b"rochdale-license-v1"
+GRANT_PREFIX = b"rochdale-grant-v1"
+TALLY_PREFIX = b"rochdale-tally-v1"
+RECEIPT_PREFIX = b"rochdale-receipt-v1"
+DOCUMENT_PREFIX = b"rochdale-document-v1"
+DELETION_NOTICE_PREFIX = b"rochdale-deletion-notice-v1"
 
 
 def canonical_json(message: Message, *fields: str) -> bytes:
@@ -53,8 +67,7 @@ class SigningKey:
 
     @classmethod
     def from_private(cls, private: Ed25519PrivateKey) -> SigningKey:
-        jwk = json.dumps(_jwk(private.public_key()), sort_keys=True, separators=(",", ":"))
-        return cls(_encode(hashlib.sha256(jwk.encode()).digest()), private)
+        return cls(thumbprint(private.public_key()), private)
 
     @classmethod
     def from_seed(cls, seed: bytes) -> SigningKey:
@@ -63,6 +76,10 @@ class SigningKey:
     @property
     def seed(self) -> bytes:
         return self.private.private_bytes_raw()
+
+    @property
+    def public_bytes(self) -> bytes:
+        return self.private.public_key().public_bytes_raw()
 
     def public_jwk(self) -> dict[str, str]:
         return {**_jwk(self.private.public_key()), "kid": self.key_id, "use": "sig", "alg": ISSUED_ALGORITHM}
@@ -75,6 +92,27 @@ class SigningKey:
         header = {"alg": ISSUED_ALGORITHM, "typ": token_type, "kid": self.key_id}
         signing_input = f"{_encode(_dumps(header))}.{_encode(_dumps(claims))}"
         return f"{signing_input}.{_encode(self.sign(signing_input.encode()))}"
+
+
+def thumbprint(public: Ed25519PublicKey) -> str:
+    """The id of a key: its RFC 7638 thumbprint."""
+    jwk = json.dumps(_jwk(public), sort_keys=True, separators=(",", ":"))
+    return _encode(hashlib.sha256(jwk.encode()).digest())
+
+
+def public_key_of(raw: bytes) -> Ed25519PublicKey:
+    """The public key with these 32 bytes."""
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def sign_hash(key: SigningKey, prefix: bytes, hashed: str) -> signature_pb2.Signature:
+    """A signature over one of the prefixes above and a hash in lower-case hexadecimal."""
+    return signature_pb2.Signature(key_id=key.key_id, value=key.sign(prefix + hashed.encode("ascii")))
+
+
+def verify_hash(keys: KeySet, signature: signature_pb2.Signature, prefix: bytes, hashed: str) -> bool:
+    """Whether one of the keys made sign_hash's signature; one that is absent is nobody's."""
+    return keys.verify(signature.key_id, signature.value, prefix + hashed.encode())
 
 
 def _jwk(public: Ed25519PublicKey) -> dict[str, str]:

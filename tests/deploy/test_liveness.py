@@ -21,8 +21,8 @@ async def test_a_service_whose_database_is_away_is_unready_but_not_restarted() -
     telemetry = Telemetry("identity", "", 1.0)
     service = Service("identity", telemetry)
     service.check("database", away)
-    boundary = Boundary(DESCRIPTOR, ACCESS, Sessions(KeySource("127.0.0.1:1")), telemetry)
-    service.serve_grpc("127.0.0.1:0", DESCRIPTOR, boundary, lambda server: None)
+    boundary = Boundary({DESCRIPTOR: ACCESS}, Sessions(KeySource("127.0.0.1:1")), telemetry)
+    service.serve_grpc("127.0.0.1:0", boundary, lambda server: None)
     await service.start()
     try:
         async with grpc.aio.insecure_channel(service.grpc_address) as channel:

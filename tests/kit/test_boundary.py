@@ -99,8 +99,7 @@ async def door() -> AsyncIterator[Door]:
     service = Service("kit", telemetry)
     service.serve_grpc(
         "127.0.0.1:0",
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(door.ring), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(door.ring), telemetry),
         lambda server: identity_pb2_grpc.add_IdentityServiceServicer_to_server(door.desk, server),
     )
     async with service.running(), grpc.aio.insecure_channel(service.grpc_address) as channel:

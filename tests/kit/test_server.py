@@ -33,8 +33,8 @@ def service_with_grpc() -> Service:
     service = Service("kit", telemetry)
     access = {method.name: PUBLIC for method in DESCRIPTOR.methods}
     keys: object = None
-    boundary = Boundary(DESCRIPTOR, access, Sessions(keys), telemetry)  # type: ignore[arg-type] # nobody has a session
-    service.serve_grpc("127.0.0.1:0", DESCRIPTOR, boundary, lambda _server: None)
+    boundary = Boundary({DESCRIPTOR: access}, Sessions(keys), telemetry)  # type: ignore[arg-type] # nobody has a session
+    service.serve_grpc("127.0.0.1:0", boundary, lambda _server: None)
     return service
 
 

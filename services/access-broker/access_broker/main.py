@@ -56,8 +56,7 @@ async def build(config: Config) -> Service:
     service = Service("access_broker", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(identity_keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(identity_keys), telemetry),
         lambda server: access_broker_pb2_grpc.add_AccessBrokerServiceServicer_to_server(broker, server),
         config.reflection,
     )

@@ -43,8 +43,7 @@ async def build(config: Config) -> Service:
     service = Service("billing", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(identity_keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(identity_keys), telemetry),
         lambda server: billing_pb2_grpc.add_BillingServiceServicer_to_server(billing, server),
         config.reflection,
     )

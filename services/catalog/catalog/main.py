@@ -38,8 +38,7 @@ async def build(config: Config) -> Service:
     service = Service("catalog", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(identity_keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(identity_keys), telemetry),
         lambda server: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(catalog, server),
         config.reflection,
     )

@@ -90,8 +90,7 @@ async def build(config: Config) -> Service:
     service = Service("data_gateway", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, sessions, telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, sessions, telemetry),
         lambda server: data_gateway_pb2_grpc.add_DataGatewayServiceServicer_to_server(stewards, server),
         config.reflection,
     )

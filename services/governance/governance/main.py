@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from governance.config import Config
-from governance.service import ACCESS, DESCRIPTOR, GovernanceService
+from governance.service.cooperatives import ACCESS, DESCRIPTOR, GovernanceService
 from rochdale.governance.v1 import governance_pb2_grpc
 from rochdale_kit.boundary import Boundary
 from rochdale_kit.database import Database
@@ -26,8 +26,7 @@ async def build(config: Config) -> Service:
     service = Service("governance", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(keys), telemetry),
         lambda server: governance_pb2_grpc.add_GovernanceServiceServicer_to_server(governance, server),
         config.reflection,
     )

@@ -36,8 +36,7 @@ async def build(config: Config) -> Service:
     service = Service("identity", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(keys), telemetry),
         lambda server: identity_pb2_grpc.add_IdentityServiceServicer_to_server(identity, server),
         config.reflection,
     )

@@ -34,8 +34,7 @@ async def build(config: Config) -> Service:
     service = Service("licensing", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        DESCRIPTOR,
-        Boundary(DESCRIPTOR, ACCESS, Sessions(keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(keys), telemetry),
         lambda server: licensing_pb2_grpc.add_LicensingServiceServicer_to_server(licensing, server),
         config.reflection,
     )

@@ -28,9 +28,10 @@ from rochdale.catalog.v1 import catalog_pb2 as rochdale_dot_catalog_dot_v1_dot_c
 from rochdale.governance.v1 import governance_pb2 as rochdale_dot_governance_dot_v1_dot_governance__pb2
 from rochdale.licensing.v1 import licensing_pb2 as rochdale_dot_licensing_dot_v1_dot_licensing__pb2
 from rochdale.type.v1 import scope_pb2 as rochdale_dot_type_dot_v1_dot_scope__pb2
+from rochdale.type.v1 import signature_pb2 as rochdale_dot_type_dot_v1_dot_signature__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-rochdale/access_broker/v1/access_broker.proto\x12\x19rochdale.access_broker.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!rochdale/catalog/v1/catalog.proto\x1a\'rochdale/governance/v1/governance.proto\x1a%rochdale/licensing/v1/licensing.proto\x1a\x1crochdale/type/v1/scope.proto\"\xb3\x02\n\x05Grant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\x12\n\nterms_hash\x18\x03 \x01(\t\x12\x0e\n\x06holder\x18\x04 \x01(\t\x12\x0f\n\x07gateway\x18\x05 \x01(\t\x12-\n\x05scope\x18\x06 \x01(\x0b\x32\x1e.rochdale.type.v1.SharingScope\x12\x34\n\x05state\x18\x07 \x01(\x0e\x32%.rochdale.access_broker.v1.GrantState\x12\x14\n\x0cstate_reason\x18\x08 \x01(\t\x12-\n\topen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdd\x01\n\nGrantChain\x12/\n\x05grant\x18\x01 \x01(\x0b\x32 .rochdale.access_broker.v1.Grant\x12\x32\n\x05terms\x18\x02 \x01(\x0b\x32#.rochdale.licensing.v1.LicenseTerms\x12\x39\n\x0csharing_rule\x18\x03 \x01(\x0b\x32#.rochdale.governance.v1.SharingRule\x12/\n\x08offering\x18\x04 \x01(\x0b\x32\x1d.rochdale.catalog.v1.Offering\"w\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npublic_url\x18\x02 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x03 \x01(\t\x12\x31\n\rregister_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x16RegisterGatewayRequest\x12S\n\npublic_url\x18\x01 \x01(\tB?\xbaH<r:\x18\xf4\x03\x32\x35^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%/-]*)?$\x12<\n\x0f\x63ontrol_address\x18\x02 \x01(\tB#\xbaH r\x1e\x10\x03\x18\xac\x02\x32\x17^[A-Za-z0-9._:/\\[\\]-]+$\"Q\n\x11GetGatewayRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^gateways/[a-z][a-z0-9-]{1,38}[a-z0-9]$\"A\n\x0fGetGrantRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^grants/gra_[0-9A-Z]{26}$\"\x88\x01\n\x11ListGrantsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x36\n\x07license\x18\x03 \x01(\tB%\xbaH\"r 2\x1e^(licenses/lic_[0-9A-Z]{26})?$\"_\n\x12ListGrantsResponse\x12\x30\n\x06grants\x18\x01 \x03(\x0b\x32 .rochdale.access_broker.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x02\n\x11IssueTokenRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x33\n\x07license\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^licenses/lic_[0-9A-Z]{26}$\x12 \n\x0bttl_seconds\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\xa3\x05(\x00\x12\x19\n\x07\x64\x61taset\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x18\n\x07version\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\x07\x63olumns\x18\x06 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x10\xd0\x0f\x18\x01\x12*\n\x04mode\x18\x07 \x01(\x0e\x32\x1c.rochdale.type.v1.AccessMode\"\xb4\x01\n\x0bIssuedToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07gateway\x18\x04 \x01(\t\x12\x13\n\x0bgateway_url\x18\x05 \x01(\t\x12-\n\x05scope\x18\x06 \x01(\x0b\x32\x1e.rochdale.type.v1.SharingScope\"A\n\x12RevokeTokenRequest\x12+\n\x08token_id\x18\x01 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^tok_[0-9A-Z]{26}$\"F\n\x13RevokeTokenResponse\x12/\n\x0brevoke_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x37\n\x04kind\x18\x02 \x01(\x0e\x32).rochdale.access_broker.v1.RevocationKind\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66orget_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x16ListRevocationsRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"l\n\x17ListRevocationsResponse\x12:\n\x0brevocations\x18\x01 \x03(\x0b\x32%.rochdale.access_broker.v1.Revocation\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\"U\n\x16ListGrantChainsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"i\n\x17ListGrantChainsResponse\x12\x35\n\x06\x63hains\x18\x01 \x03(\x0b\x32%.rochdale.access_broker.v1.GrantChain\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x12\n\x10GetKeySetRequest\"\x1b\n\x06KeySet\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"K\n\x17RotateSigningKeyRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$*\x88\x01\n\nGrantState\x12\x1b\n\x17GRANT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10GRANT_STATE_OPEN\x10\x01\x12\x19\n\x15GRANT_STATE_SUSPENDED\x10\x02\x12\x16\n\x12GRANT_STATE_CLOSED\x10\x03\x12\x14\n\x10GRANT_STATE_VOID\x10\x04*\x88\x01\n\x0eRevocationKind\x12\x1f\n\x1bREVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15REVOCATION_KIND_TOKEN\x10\x01\x12\x19\n\x15REVOCATION_KIND_GRANT\x10\x02\x12\x1f\n\x1bREVOCATION_KIND_SIGNING_KEY\x10\x03\x32\xb2\x08\n\x13\x41\x63\x63\x65ssBrokerService\x12h\n\x0fRegisterGateway\x12\x31.rochdale.access_broker.v1.RegisterGatewayRequest\x1a\".rochdale.access_broker.v1.Gateway\x12^\n\nGetGateway\x12,.rochdale.access_broker.v1.GetGatewayRequest\x1a\".rochdale.access_broker.v1.Gateway\x12X\n\x08GetGrant\x12*.rochdale.access_broker.v1.GetGrantRequest\x1a .rochdale.access_broker.v1.Grant\x12i\n\nListGrants\x12,.rochdale.access_broker.v1.ListGrantsRequest\x1a-.rochdale.access_broker.v1.ListGrantsResponse\x12\x62\n\nIssueToken\x12,.rochdale.access_broker.v1.IssueTokenRequest\x1a&.rochdale.access_broker.v1.IssuedToken\x12l\n\x0bRevokeToken\x12-.rochdale.access_broker.v1.RevokeTokenRequest\x1a..rochdale.access_broker.v1.RevokeTokenResponse\x12x\n\x0fListRevocations\x12\x31.rochdale.access_broker.v1.ListRevocationsRequest\x1a\x32.rochdale.access_broker.v1.ListRevocationsResponse\x12x\n\x0fListGrantChains\x12\x31.rochdale.access_broker.v1.ListGrantChainsRequest\x1a\x32.rochdale.access_broker.v1.ListGrantChainsResponse\x12[\n\tGetKeySet\x12+.rochdale.access_broker.v1.GetKeySetRequest\x1a!.rochdale.access_broker.v1.KeySet\x12i\n\x10RotateSigningKey\x12\x32.rochdale.access_broker.v1.RotateSigningKeyRequest\x1a!.rochdale.access_broker.v1.KeySetb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-rochdale/access_broker/v1/access_broker.proto\x12\x19rochdale.access_broker.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!rochdale/catalog/v1/catalog.proto\x1a\'rochdale/governance/v1/governance.proto\x1a%rochdale/licensing/v1/licensing.proto\x1a\x1crochdale/type/v1/scope.proto\x1a rochdale/type/v1/signature.proto\"\xc7\x02\n\x05Grant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\x12\n\nterms_hash\x18\x03 \x01(\t\x12\x0e\n\x06holder\x18\x04 \x01(\t\x12\x0f\n\x07gateway\x18\x05 \x01(\t\x12-\n\x05scope\x18\x06 \x01(\x0b\x32\x1e.rochdale.type.v1.SharingScope\x12\x34\n\x05state\x18\x07 \x01(\x0e\x32%.rochdale.access_broker.v1.GrantState\x12\x14\n\x0cstate_reason\x18\x08 \x01(\t\x12-\n\topen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ngrant_hash\x18\x0b \x01(\t\"\xcb\x02\n\nGrantChain\x12/\n\x05grant\x18\x01 \x01(\x0b\x32 .rochdale.access_broker.v1.Grant\x12\x32\n\x05terms\x18\x02 \x01(\x0b\x32#.rochdale.licensing.v1.LicenseTerms\x12\x39\n\x0csharing_rule\x18\x03 \x01(\x0b\x32#.rochdale.governance.v1.SharingRule\x12/\n\x08offering\x18\x04 \x01(\x0b\x32\x1d.rochdale.catalog.v1.Offering\x12\x36\n\x11license_signature\x18\x05 \x01(\x0b\x32\x1b.rochdale.type.v1.Signature\x12\x34\n\x0fgrant_signature\x18\x06 \x01(\x0b\x32\x1b.rochdale.type.v1.Signature\"w\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\npublic_url\x18\x02 \x01(\t\x12\x17\n\x0f\x63ontrol_address\x18\x03 \x01(\t\x12\x31\n\rregister_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x16RegisterGatewayRequest\x12S\n\npublic_url\x18\x01 \x01(\tB?\xbaH<r:\x18\xf4\x03\x32\x35^https?://[A-Za-z0-9._:\\[\\]-]+(/[A-Za-z0-9._~%/-]*)?$\x12<\n\x0f\x63ontrol_address\x18\x02 \x01(\tB#\xbaH r\x1e\x10\x03\x18\xac\x02\x32\x17^[A-Za-z0-9._:/\\[\\]-]+$\"Q\n\x11GetGatewayRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^gateways/[a-z][a-z0-9-]{1,38}[a-z0-9]$\"A\n\x0fGetGrantRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^grants/gra_[0-9A-Z]{26}$\"\x88\x01\n\x11ListGrantsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x36\n\x07license\x18\x03 \x01(\tB%\xbaH\"r 2\x1e^(licenses/lic_[0-9A-Z]{26})?$\"_\n\x12ListGrantsResponse\x12\x30\n\x06grants\x18\x01 \x03(\x0b\x32 .rochdale.access_broker.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9b\x02\n\x11IssueTokenRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12\x33\n\x07license\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^licenses/lic_[0-9A-Z]{26}$\x12 \n\x0bttl_seconds\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x80\xa3\x05(\x00\x12\x19\n\x07\x64\x61taset\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x18\n\x07version\x18\x05 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\x07\x63olumns\x18\x06 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x10\xd0\x0f\x18\x01\x12*\n\x04mode\x18\x07 \x01(\x0e\x32\x1c.rochdale.type.v1.AccessMode\"\xb4\x01\n\x0bIssuedToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07gateway\x18\x04 \x01(\t\x12\x13\n\x0bgateway_url\x18\x05 \x01(\t\x12-\n\x05scope\x18\x06 \x01(\x0b\x32\x1e.rochdale.type.v1.SharingScope\"A\n\x12RevokeTokenRequest\x12+\n\x08token_id\x18\x01 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^tok_[0-9A-Z]{26}$\"F\n\x13RevokeTokenResponse\x12/\n\x0brevoke_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x01\n\nRevocation\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x37\n\x04kind\x18\x02 \x01(\x0e\x32).rochdale.access_broker.v1.RevocationKind\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66orget_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x16ListRevocationsRequest\x12\x1f\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"l\n\x17ListRevocationsResponse\x12:\n\x0brevocations\x18\x01 \x03(\x0b\x32%.rochdale.access_broker.v1.Revocation\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\"U\n\x16ListGrantChainsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"i\n\x17ListGrantChainsResponse\x12\x35\n\x06\x63hains\x18\x01 \x03(\x0b\x32%.rochdale.access_broker.v1.GrantChain\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"L\n\x12ProveGrantsRequest\x12\x36\n\x07license\x18\x01 \x01(\tB%\xbaH\"r 2\x1e^(licenses/lic_[0-9A-Z]{26})?$\"d\n\x0cProofFailure\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\x13\n\x0b\x63ooperative\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xe4\x01\n\x0bProofReport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12.\n\nbegin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cproved_count\x18\x04 \x01(\x03\x12\x18\n\x10unanswered_count\x18\x05 \x01(\x03\x12\x39\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\'.rochdale.access_broker.v1.ProofFailure\"V\n\x17ListProofReportsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"r\n\x18ListProofReportsResponse\x12=\n\rproof_reports\x18\x01 \x03(\x0b\x32&.rochdale.access_broker.v1.ProofReport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x12\n\x10GetKeySetRequest\"\x1b\n\x06KeySet\x12\x11\n\tjwks_json\x18\x01 \x01(\t\"K\n\x17RotateSigningKeyRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$*\x88\x01\n\nGrantState\x12\x1b\n\x17GRANT_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10GRANT_STATE_OPEN\x10\x01\x12\x19\n\x15GRANT_STATE_SUSPENDED\x10\x02\x12\x16\n\x12GRANT_STATE_CLOSED\x10\x03\x12\x14\n\x10GRANT_STATE_VOID\x10\x04*\x88\x01\n\x0eRevocationKind\x12\x1f\n\x1bREVOCATION_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15REVOCATION_KIND_TOKEN\x10\x01\x12\x19\n\x15REVOCATION_KIND_GRANT\x10\x02\x12\x1f\n\x1bREVOCATION_KIND_SIGNING_KEY\x10\x03\x32\x95\n\n\x13\x41\x63\x63\x65ssBrokerService\x12h\n\x0fRegisterGateway\x12\x31.rochdale.access_broker.v1.RegisterGatewayRequest\x1a\".rochdale.access_broker.v1.Gateway\x12^\n\nGetGateway\x12,.rochdale.access_broker.v1.GetGatewayRequest\x1a\".rochdale.access_broker.v1.Gateway\x12X\n\x08GetGrant\x12*.rochdale.access_broker.v1.GetGrantRequest\x1a .rochdale.access_broker.v1.Grant\x12i\n\nListGrants\x12,.rochdale.access_broker.v1.ListGrantsRequest\x1a-.rochdale.access_broker.v1.ListGrantsResponse\x12\x62\n\nIssueToken\x12,.rochdale.access_broker.v1.IssueTokenRequest\x1a&.rochdale.access_broker.v1.IssuedToken\x12l\n\x0bRevokeToken\x12-.rochdale.access_broker.v1.RevokeTokenRequest\x1a..rochdale.access_broker.v1.RevokeTokenResponse\x12x\n\x0fListRevocations\x12\x31.rochdale.access_broker.v1.ListRevocationsRequest\x1a\x32.rochdale.access_broker.v1.ListRevocationsResponse\x12x\n\x0fListGrantChains\x12\x31.rochdale.access_broker.v1.ListGrantChainsRequest\x1a\x32.rochdale.access_broker.v1.ListGrantChainsResponse\x12\x64\n\x0bProveGrants\x12-.rochdale.access_broker.v1.ProveGrantsRequest\x1a&.rochdale.access_broker.v1.ProofReport\x12{\n\x10ListProofReports\x12\x32.rochdale.access_broker.v1.ListProofReportsRequest\x1a\x33.rochdale.access_broker.v1.ListProofReportsResponse\x12[\n\tGetKeySet\x12+.rochdale.access_broker.v1.GetKeySetRequest\x1a!.rochdale.access_broker.v1.KeySet\x12i\n\x10RotateSigningKey\x12\x32.rochdale.access_broker.v1.RotateSigningKeyRequest\x1a!.rochdale.access_broker.v1.KeySetb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,52 +74,68 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTGRANTCHAINSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTGRANTCHAINSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTGRANTCHAINSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_PROVEGRANTSREQUEST'].fields_by_name['license']._loaded_options = None
+  _globals['_PROVEGRANTSREQUEST'].fields_by_name['license']._serialized_options = b'\272H\"r 2\036^(licenses/lic_[0-9A-Z]{26})?$'
+  _globals['_LISTPROOFREPORTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTPROOFREPORTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTPROOFREPORTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPROOFREPORTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_ROTATESIGNINGKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ROTATESIGNINGKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{8,64}$'
-  _globals['_GRANTSTATE']._serialized_start=2832
-  _globals['_GRANTSTATE']._serialized_end=2968
-  _globals['_REVOCATIONKIND']._serialized_start=2971
-  _globals['_REVOCATIONKIND']._serialized_end=3107
-  _globals['_GRANT']._serialized_start=284
-  _globals['_GRANT']._serialized_end=591
-  _globals['_GRANTCHAIN']._serialized_start=594
-  _globals['_GRANTCHAIN']._serialized_end=815
-  _globals['_GATEWAY']._serialized_start=817
-  _globals['_GATEWAY']._serialized_end=936
-  _globals['_REGISTERGATEWAYREQUEST']._serialized_start=939
-  _globals['_REGISTERGATEWAYREQUEST']._serialized_end=1110
-  _globals['_GETGATEWAYREQUEST']._serialized_start=1112
-  _globals['_GETGATEWAYREQUEST']._serialized_end=1193
-  _globals['_GETGRANTREQUEST']._serialized_start=1195
-  _globals['_GETGRANTREQUEST']._serialized_end=1260
-  _globals['_LISTGRANTSREQUEST']._serialized_start=1263
-  _globals['_LISTGRANTSREQUEST']._serialized_end=1399
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=1401
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=1496
-  _globals['_ISSUETOKENREQUEST']._serialized_start=1499
-  _globals['_ISSUETOKENREQUEST']._serialized_end=1782
-  _globals['_ISSUEDTOKEN']._serialized_start=1785
-  _globals['_ISSUEDTOKEN']._serialized_end=1965
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1967
-  _globals['_REVOKETOKENREQUEST']._serialized_end=2032
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=2034
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=2104
-  _globals['_REVOCATION']._serialized_start=2107
-  _globals['_REVOCATION']._serialized_end=2309
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=2311
-  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=2399
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=2401
-  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=2509
-  _globals['_LISTGRANTCHAINSREQUEST']._serialized_start=2511
-  _globals['_LISTGRANTCHAINSREQUEST']._serialized_end=2596
-  _globals['_LISTGRANTCHAINSRESPONSE']._serialized_start=2598
-  _globals['_LISTGRANTCHAINSRESPONSE']._serialized_end=2703
-  _globals['_GETKEYSETREQUEST']._serialized_start=2705
-  _globals['_GETKEYSETREQUEST']._serialized_end=2723
-  _globals['_KEYSET']._serialized_start=2725
-  _globals['_KEYSET']._serialized_end=2752
-  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_start=2754
-  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_end=2829
-  _globals['_ACCESSBROKERSERVICE']._serialized_start=3110
-  _globals['_ACCESSBROKERSERVICE']._serialized_end=4184
+  _globals['_GRANTSTATE']._serialized_start=3611
+  _globals['_GRANTSTATE']._serialized_end=3747
+  _globals['_REVOCATIONKIND']._serialized_start=3750
+  _globals['_REVOCATIONKIND']._serialized_end=3886
+  _globals['_GRANT']._serialized_start=318
+  _globals['_GRANT']._serialized_end=645
+  _globals['_GRANTCHAIN']._serialized_start=648
+  _globals['_GRANTCHAIN']._serialized_end=979
+  _globals['_GATEWAY']._serialized_start=981
+  _globals['_GATEWAY']._serialized_end=1100
+  _globals['_REGISTERGATEWAYREQUEST']._serialized_start=1103
+  _globals['_REGISTERGATEWAYREQUEST']._serialized_end=1274
+  _globals['_GETGATEWAYREQUEST']._serialized_start=1276
+  _globals['_GETGATEWAYREQUEST']._serialized_end=1357
+  _globals['_GETGRANTREQUEST']._serialized_start=1359
+  _globals['_GETGRANTREQUEST']._serialized_end=1424
+  _globals['_LISTGRANTSREQUEST']._serialized_start=1427
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1563
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1565
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1660
+  _globals['_ISSUETOKENREQUEST']._serialized_start=1663
+  _globals['_ISSUETOKENREQUEST']._serialized_end=1946
+  _globals['_ISSUEDTOKEN']._serialized_start=1949
+  _globals['_ISSUEDTOKEN']._serialized_end=2129
+  _globals['_REVOKETOKENREQUEST']._serialized_start=2131
+  _globals['_REVOKETOKENREQUEST']._serialized_end=2196
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=2198
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=2268
+  _globals['_REVOCATION']._serialized_start=2271
+  _globals['_REVOCATION']._serialized_end=2473
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_start=2475
+  _globals['_LISTREVOCATIONSREQUEST']._serialized_end=2563
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_start=2565
+  _globals['_LISTREVOCATIONSRESPONSE']._serialized_end=2673
+  _globals['_LISTGRANTCHAINSREQUEST']._serialized_start=2675
+  _globals['_LISTGRANTCHAINSREQUEST']._serialized_end=2760
+  _globals['_LISTGRANTCHAINSRESPONSE']._serialized_start=2762
+  _globals['_LISTGRANTCHAINSRESPONSE']._serialized_end=2867
+  _globals['_PROVEGRANTSREQUEST']._serialized_start=2869
+  _globals['_PROVEGRANTSREQUEST']._serialized_end=2945
+  _globals['_PROOFFAILURE']._serialized_start=2947
+  _globals['_PROOFFAILURE']._serialized_end=3047
+  _globals['_PROOFREPORT']._serialized_start=3050
+  _globals['_PROOFREPORT']._serialized_end=3278
+  _globals['_LISTPROOFREPORTSREQUEST']._serialized_start=3280
+  _globals['_LISTPROOFREPORTSREQUEST']._serialized_end=3366
+  _globals['_LISTPROOFREPORTSRESPONSE']._serialized_start=3368
+  _globals['_LISTPROOFREPORTSRESPONSE']._serialized_end=3482
+  _globals['_GETKEYSETREQUEST']._serialized_start=3484
+  _globals['_GETKEYSETREQUEST']._serialized_end=3502
+  _globals['_KEYSET']._serialized_start=3504
+  _globals['_KEYSET']._serialized_end=3531
+  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_start=3533
+  _globals['_ROTATESIGNINGKEYREQUEST']._serialized_end=3608
+  _globals['_ACCESSBROKERSERVICE']._serialized_start=3889
+  _globals['_ACCESSBROKERSERVICE']._serialized_end=5190
 # @@protoc_insertion_point(module_scope)

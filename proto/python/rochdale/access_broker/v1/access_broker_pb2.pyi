@@ -13,6 +13,7 @@ from rochdale.catalog.v1 import catalog_pb2 as _catalog_pb2
 from rochdale.governance.v1 import governance_pb2 as _governance_pb2
 from rochdale.licensing.v1 import licensing_pb2 as _licensing_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
+from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -100,6 +101,7 @@ class Grant(_message.Message):
     STATE_REASON_FIELD_NUMBER: _builtins.int
     OPEN_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    GRANT_HASH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "grants/{grant}"."""
     license: _builtins.str
@@ -114,6 +116,10 @@ class Grant(_message.Message):
     """Where it stands."""
     state_reason: _builtins.str
     """Why it is void or closed, such as "LICENSE_OUTSIDE_RULE"; empty otherwise."""
+    grant_hash: _builtins.str
+    """SHA-256 over the canonical JSON of name, license, terms_hash, holder, gateway, scope, open_time and end_time. Every
+    token cites it. Empty while void.
+    """
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
         """What it opens."""
@@ -139,10 +145,11 @@ class Grant(_message.Message):
         state_reason: _builtins.str = ...,
         open_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        grant_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "open_time", b"open_time", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "gateway", b"gateway", "holder", b"holder", "license", b"license", "name", b"name", "open_time", b"open_time", "scope", b"scope", "state", b"state", "state_reason", b"state_reason", "terms_hash", b"terms_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "gateway", b"gateway", "grant_hash", b"grant_hash", "holder", b"holder", "license", b"license", "name", b"name", "open_time", b"open_time", "scope", b"scope", "state", b"state", "state_reason", b"state_reason", "terms_hash", b"terms_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -158,6 +165,8 @@ class GrantChain(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     SHARING_RULE_FIELD_NUMBER: _builtins.int
     OFFERING_FIELD_NUMBER: _builtins.int
+    LICENSE_SIGNATURE_FIELD_NUMBER: _builtins.int
+    GRANT_SIGNATURE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def grant(self) -> Global___Grant:
         """The grant."""
@@ -174,6 +183,14 @@ class GrantChain(_message.Message):
     def offering(self) -> _catalog_pb2.Offering:
         """The offering those cite."""
 
+    @_builtins.property
+    def license_signature(self) -> _signature_pb2.Signature:
+        """Licensing's signature over "rochdale-license-v1" and the terms' hash."""
+
+    @_builtins.property
+    def grant_signature(self) -> _signature_pb2.Signature:
+        """The broker's signature over "rochdale-grant-v1" and grant_hash."""
+
     def __init__(
         self,
         *,
@@ -181,10 +198,12 @@ class GrantChain(_message.Message):
         terms: _licensing_pb2.LicenseTerms | None = ...,
         sharing_rule: _governance_pb2.SharingRule | None = ...,
         offering: _catalog_pb2.Offering | None = ...,
+        license_signature: _signature_pb2.Signature | None = ...,
+        grant_signature: _signature_pb2.Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "offering", b"offering", "sharing_rule", b"sharing_rule", "terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "grant_signature", b"grant_signature", "license_signature", b"license_signature", "offering", b"offering", "sharing_rule", b"sharing_rule", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "offering", b"offering", "sharing_rule", b"sharing_rule", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "grant_signature", b"grant_signature", "license_signature", b"license_signature", "offering", b"offering", "sharing_rule", b"sharing_rule", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -643,6 +662,168 @@ class ListGrantChainsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListGrantChainsResponse: _TypeAlias = ListGrantChainsResponse  # noqa: Y015
+
+@_typing.final
+class ProveGrantsRequest(_message.Message):
+    """Proves all live grants again, or some."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_FIELD_NUMBER: _builtins.int
+    license: _builtins.str
+    """Only this license; empty for all the caller may see."""
+    def __init__(
+        self,
+        *,
+        license: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license", b"license"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveGrantsRequest: _TypeAlias = ProveGrantsRequest  # noqa: Y015
+
+@_typing.final
+class ProofFailure(_message.Message):
+    """A grant that does not hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANT_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    COOPERATIVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    grant: _builtins.str
+    """The grant; its access is cut off."""
+    license: _builtins.str
+    """Its license."""
+    cooperative: _builtins.str
+    """Its cooperative."""
+    reason: _builtins.str
+    """Why, from the published table."""
+    message: _builtins.str
+    """The same in a sentence."""
+    def __init__(
+        self,
+        *,
+        grant: _builtins.str = ...,
+        license: _builtins.str = ...,
+        cooperative: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooperative", b"cooperative", "grant", b"grant", "license", b"license", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProofFailure: _TypeAlias = ProofFailure  # noqa: Y015
+
+@_typing.final
+class ProofReport(_message.Message):
+    """What proving again found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PROVED_COUNT_FIELD_NUMBER: _builtins.int
+    UNANSWERED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "proofReports/{proof_report}"."""
+    proved_count: _builtins.int
+    """How many grants were proved."""
+    unanswered_count: _builtins.int
+    """How many could not be, because somebody could not be asked; they are tried again."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProofFailure]:
+        """Those that do not hold."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        proved_count: _builtins.int = ...,
+        unanswered_count: _builtins.int = ...,
+        failures: _abc.Iterable[Global___ProofFailure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "failures", b"failures", "name", b"name", "proved_count", b"proved_count", "unanswered_count", b"unanswered_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProofReport: _TypeAlias = ProofReport  # noqa: Y015
+
+@_typing.final
+class ListProofReportsRequest(_message.Message):
+    """Asks for a page of proof reports, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 0 means 50."""
+    page_token: _builtins.str
+    """From the previous page; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProofReportsRequest: _TypeAlias = ListProofReportsRequest  # noqa: Y015
+
+@_typing.final
+class ListProofReportsResponse(_message.Message):
+    """A page of proof reports. To others than operators only what concerns them is told, and counts are left at 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROOF_REPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
+    @_builtins.property
+    def proof_reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProofReport]:
+        """The reports."""
+
+    def __init__(
+        self,
+        *,
+        proof_reports: _abc.Iterable[Global___ProofReport] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "proof_reports", b"proof_reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProofReportsResponse: _TypeAlias = ListProofReportsResponse  # noqa: Y015
 
 @_typing.final
 class GetKeySetRequest(_message.Message):

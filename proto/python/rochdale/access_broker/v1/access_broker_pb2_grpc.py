@@ -76,6 +76,16 @@ class AccessBrokerServiceStub:
                 request_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListGrantChainsRequest.SerializeToString,
                 response_deserializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListGrantChainsResponse.FromString,
                 _registered_method=True)
+        self.ProveGrants = channel.unary_unary(
+                '/rochdale.access_broker.v1.AccessBrokerService/ProveGrants',
+                request_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ProveGrantsRequest.SerializeToString,
+                response_deserializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ProofReport.FromString,
+                _registered_method=True)
+        self.ListProofReports = channel.unary_unary(
+                '/rochdale.access_broker.v1.AccessBrokerService/ListProofReports',
+                request_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListProofReportsRequest.SerializeToString,
+                response_deserializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListProofReportsResponse.FromString,
+                _registered_method=True)
         self.GetKeySet = channel.unary_unary(
                 '/rochdale.access_broker.v1.AccessBrokerService/GetKeySet',
                 request_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.GetKeySetRequest.SerializeToString,
@@ -152,6 +162,21 @@ class AccessBrokerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProveGrants(self, request, context):
+        """An operator or steward has the whole chain of live grants proved again, from the sources; what does not hold is cut
+        off. The same happens every night. A retry proves again, which harms nothing. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProofReports(self, request, context):
+        """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetKeySet(self, request, context):
         """The keys that verify tokens and heartbeats. Anybody may call.
         """
@@ -208,6 +233,16 @@ def add_AccessBrokerServiceServicer_to_server(servicer, server):
                     servicer.ListGrantChains,
                     request_deserializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListGrantChainsRequest.FromString,
                     response_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListGrantChainsResponse.SerializeToString,
+            ),
+            'ProveGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveGrants,
+                    request_deserializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ProveGrantsRequest.FromString,
+                    response_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ProofReport.SerializeToString,
+            ),
+            'ListProofReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProofReports,
+                    request_deserializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListProofReportsRequest.FromString,
+                    response_serializer=rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListProofReportsResponse.SerializeToString,
             ),
             'GetKeySet': grpc.unary_unary_rpc_method_handler(
                     servicer.GetKeySet,
@@ -438,6 +473,60 @@ class AccessBrokerService:
             '/rochdale.access_broker.v1.AccessBrokerService/ListGrantChains',
             rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListGrantChainsRequest.SerializeToString,
             rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListGrantChainsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.access_broker.v1.AccessBrokerService/ProveGrants',
+            rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ProveGrantsRequest.SerializeToString,
+            rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ProofReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProofReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.access_broker.v1.AccessBrokerService/ListProofReports',
+            rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListProofReportsRequest.SerializeToString,
+            rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2.ListProofReportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -55,6 +55,12 @@ class AccessBrokerServiceStub:
     """A gateway reads its feed. Refuses with nothing of its own."""
     ListGrantChains: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.ListGrantChainsRequest, _access_broker_pb2.ListGrantChainsResponse]
     """A gateway reads the chains of its open grants, to recover. Refuses with PAGE_TOKEN_INVALID."""
+    ProveGrants: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.ProveGrantsRequest, _access_broker_pb2.ProofReport]
+    """An operator or steward has the whole chain of live grants proved again, from the sources; what does not hold is cut
+    off. The same happens every night. A retry proves again, which harms nothing. Refuses with NOT_FOUND.
+    """
+    ListProofReports: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.ListProofReportsRequest, _access_broker_pb2.ListProofReportsResponse]
+    """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID."""
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.GetKeySetRequest, _access_broker_pb2.KeySet]
     """The keys that verify tokens and heartbeats. Anybody may call."""
     RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.RotateSigningKeyRequest, _access_broker_pb2.KeySet]
@@ -87,6 +93,12 @@ class AccessBrokerServiceAsyncStub(AccessBrokerServiceStub):
     """A gateway reads its feed. Refuses with nothing of its own."""
     ListGrantChains: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.ListGrantChainsRequest, _access_broker_pb2.ListGrantChainsResponse]  # type: ignore[assignment]
     """A gateway reads the chains of its open grants, to recover. Refuses with PAGE_TOKEN_INVALID."""
+    ProveGrants: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.ProveGrantsRequest, _access_broker_pb2.ProofReport]  # type: ignore[assignment]
+    """An operator or steward has the whole chain of live grants proved again, from the sources; what does not hold is cut
+    off. The same happens every night. A retry proves again, which harms nothing. Refuses with NOT_FOUND.
+    """
+    ListProofReports: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.ListProofReportsRequest, _access_broker_pb2.ListProofReportsResponse]  # type: ignore[assignment]
+    """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID."""
     GetKeySet: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.GetKeySetRequest, _access_broker_pb2.KeySet]  # type: ignore[assignment]
     """The keys that verify tokens and heartbeats. Anybody may call."""
     RotateSigningKey: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.RotateSigningKeyRequest, _access_broker_pb2.KeySet]  # type: ignore[assignment]
@@ -164,6 +176,24 @@ class AccessBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_access_broker_pb2.ListGrantChainsResponse, _abc.Awaitable[_access_broker_pb2.ListGrantChainsResponse]]:
         """A gateway reads the chains of its open grants, to recover. Refuses with PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def ProveGrants(
+        self,
+        request: _access_broker_pb2.ProveGrantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_broker_pb2.ProofReport, _abc.Awaitable[_access_broker_pb2.ProofReport]]:
+        """An operator or steward has the whole chain of live grants proved again, from the sources; what does not hold is cut
+        off. The same happens every night. A retry proves again, which harms nothing. Refuses with NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListProofReports(
+        self,
+        request: _access_broker_pb2.ListProofReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_access_broker_pb2.ListProofReportsResponse, _abc.Awaitable[_access_broker_pb2.ListProofReportsResponse]]:
+        """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
     def GetKeySet(

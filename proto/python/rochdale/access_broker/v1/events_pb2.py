@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rochdale.access_broker.v1 import access_broker_pb2 as rochdale_dot_access__broker_dot_v1_dot_access__broker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&rochdale/access_broker/v1/events.proto\x12\x19rochdale.access_broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a-rochdale/access_broker/v1/access_broker.proto\"C\n\x0bGrantOpened\x12\x34\n\x05\x63hain\x18\x01 \x01(\x0b\x32%.rochdale.access_broker.v1.GrantChain\"[\n\rAccessRevoked\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x39\n\nrevocation\x18\x02 \x01(\x0b\x32%.rochdale.access_broker.v1.Revocation\"d\n\tHeartbeat\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12/\n\x0b\x62roker_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x0fSignedHeartbeat\x12\x11\n\theartbeat\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&rochdale/access_broker/v1/events.proto\x12\x19rochdale.access_broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a-rochdale/access_broker/v1/access_broker.proto\"C\n\x0bGrantOpened\x12\x34\n\x05\x63hain\x18\x01 \x01(\x0b\x32%.rochdale.access_broker.v1.GrantChain\"[\n\rAccessRevoked\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x39\n\nrevocation\x18\x02 \x01(\x0b\x32%.rochdale.access_broker.v1.Revocation\"G\n\x0bProofFailed\x12\x38\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\'.rochdale.access_broker.v1.ProofFailure\"d\n\tHeartbeat\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x15\n\rlast_sequence\x18\x02 \x01(\x03\x12/\n\x0b\x62roker_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x0fSignedHeartbeat\x12\x11\n\theartbeat\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GRANTOPENED']._serialized_end=216
   _globals['_ACCESSREVOKED']._serialized_start=218
   _globals['_ACCESSREVOKED']._serialized_end=309
-  _globals['_HEARTBEAT']._serialized_start=311
-  _globals['_HEARTBEAT']._serialized_end=411
-  _globals['_SIGNEDHEARTBEAT']._serialized_start=413
-  _globals['_SIGNEDHEARTBEAT']._serialized_end=484
+  _globals['_PROOFFAILED']._serialized_start=311
+  _globals['_PROOFFAILED']._serialized_end=382
+  _globals['_HEARTBEAT']._serialized_start=384
+  _globals['_HEARTBEAT']._serialized_end=484
+  _globals['_SIGNEDHEARTBEAT']._serialized_start=486
+  _globals['_SIGNEDHEARTBEAT']._serialized_end=557
 # @@protoc_insertion_point(module_scope)

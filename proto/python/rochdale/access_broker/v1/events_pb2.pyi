@@ -71,6 +71,30 @@ class AccessRevoked(_message.Message):
 Global___AccessRevoked: _TypeAlias = AccessRevoked  # noqa: Y015
 
 @_typing.final
+class ProofFailed(_message.Message):
+    """A live grant did not hold when its chain was proved again. An incident: somebody changed what was agreed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def failure(self) -> _access_broker_pb2.ProofFailure:
+        """What was found."""
+
+    def __init__(
+        self,
+        *,
+        failure: _access_broker_pb2.ProofFailure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProofFailed: _TypeAlias = ProofFailed  # noqa: Y015
+
+@_typing.final
 class Heartbeat(_message.Message):
     """Said once a second to each gateway. A gateway that hears none for ten seconds serves nobody."""
 

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.type.v1 import money_pb2 as _money_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
+from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -252,6 +253,7 @@ class Version(_message.Message):
     CONTENT_HASH_FIELD_NUMBER: _builtins.int
     SAMPLE_JSON_FIELD_NUMBER: _builtins.int
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "cooperatives/{cooperative}/datasets/{dataset}/versions/{number}"."""
     number: _builtins.int
@@ -266,6 +268,10 @@ class Version(_message.Message):
     """SHA-256 over the canonical JSON of columns, row_count and files."""
     sample_json: _builtins.str
     """The sample the steward approved, as a JSON array of objects; empty if none was approved."""
+    superseded_by: _builtins.int
+    """Number of the version that took its place, because members withdrew; 0 if none did. Its sample is gone then, and new
+    offerings start from the later one.
+    """
     @_builtins.property
     def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
         """Columns in order."""
@@ -291,10 +297,11 @@ class Version(_message.Message):
         content_hash: _builtins.str = ...,
         sample_json: _builtins.str = ...,
         publish_time: _timestamp_pb2.Timestamp | None = ...,
+        superseded_by: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["publish_time", b"publish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "content_hash", b"content_hash", "files", b"files", "member_count", b"member_count", "name", b"name", "number", b"number", "publish_time", b"publish_time", "row_count", b"row_count", "sample_json", b"sample_json", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "content_hash", b"content_hash", "files", b"files", "member_count", b"member_count", "name", b"name", "number", b"number", "publish_time", b"publish_time", "row_count", b"row_count", "sample_json", b"sample_json", "size_bytes", b"size_bytes", "superseded_by", b"superseded_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,6 +359,8 @@ class Offering(_message.Message):
     PUBLISH_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_TIME_FIELD_NUMBER: _builtins.int
     CLOSE_REASON_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    MANDATE_REQUEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "cooperatives/{cooperative}/offerings/{offering}"."""
     title: _builtins.str
@@ -364,6 +373,8 @@ class Offering(_message.Message):
     """SHA-256 over the canonical JSON of name, scope, tiers and rule_hashes."""
     close_reason: _builtins.str
     """Why it was closed, such as "RULE_NARROWED"; empty while open."""
+    mandate_request: _builtins.str
+    """The buyer's request outside the mandate it answers, "mandateRequests/{mandate_request}"; empty for an offering to all."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
         """Everything but who pays what: the categories and the floor price are those of all tiers together."""
@@ -388,6 +399,10 @@ class Offering(_message.Message):
     def close_time(self) -> _timestamp_pb2.Timestamp:
         """When it was closed; absent while open."""
 
+    @_builtins.property
+    def signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature over "rochdale-offering-v1" and offering_hash."""
+
     def __init__(
         self,
         *,
@@ -403,10 +418,12 @@ class Offering(_message.Message):
         publish_time: _timestamp_pb2.Timestamp | None = ...,
         close_time: _timestamp_pb2.Timestamp | None = ...,
         close_reason: _builtins.str = ...,
+        signature: _signature_pb2.Signature | None = ...,
+        mandate_request: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "publish_time", b"publish_time", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "publish_time", b"publish_time", "scope", b"scope", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_reason", b"close_reason", "close_time", b"close_time", "description", b"description", "name", b"name", "offering_hash", b"offering_hash", "publish_time", b"publish_time", "rule_hashes", b"rule_hashes", "rule_revisions", b"rule_revisions", "scope", b"scope", "state", b"state", "tiers", b"tiers", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_reason", b"close_reason", "close_time", b"close_time", "description", b"description", "mandate_request", b"mandate_request", "name", b"name", "offering_hash", b"offering_hash", "publish_time", b"publish_time", "rule_hashes", b"rule_hashes", "rule_revisions", b"rule_revisions", "scope", b"scope", "signature", b"signature", "state", b"state", "tiers", b"tiers", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -636,6 +653,9 @@ class PublishOfferingRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     TIERS_FIELD_NUMBER: _builtins.int
+    OFFERING_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    MANDATE_REQUEST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the caller; the second arrival of the same request gets the first answer."""
     parent: _builtins.str
@@ -644,6 +664,10 @@ class PublishOfferingRequest(_message.Message):
     """What people read first."""
     description: _builtins.str
     """What is offered."""
+    offering_id: _builtins.str
+    """The id it will have, "off_" and a ULID, made by the caller: the name is part of what is signed."""
+    mandate_request: _builtins.str
+    """The buyer's request outside the mandate it answers; empty for none."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
         """What is offered. Categories and floor_price must be there, as in every scope, but are computed from the tiers."""
@@ -651,6 +675,12 @@ class PublishOfferingRequest(_message.Message):
     @_builtins.property
     def tiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferingTier]:
         """Who pays what, each under which rule."""
+
+    @_builtins.property
+    def signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature over "rochdale-offering-v1" and the hash the offering will have (Offering.offering_hash).
+        The caller computes it as the catalog does: categories and floor_price of the scope are those of all tiers together.
+        """
 
     def __init__(
         self,
@@ -661,10 +691,13 @@ class PublishOfferingRequest(_message.Message):
         description: _builtins.str = ...,
         scope: _scope_pb2.SharingScope | None = ...,
         tiers: _abc.Iterable[Global___OfferingTier] | None = ...,
+        offering_id: _builtins.str = ...,
+        signature: _signature_pb2.Signature | None = ...,
+        mandate_request: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "parent", b"parent", "request_id", b"request_id", "scope", b"scope", "tiers", b"tiers", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "mandate_request", b"mandate_request", "offering_id", b"offering_id", "parent", b"parent", "request_id", b"request_id", "scope", b"scope", "signature", b"signature", "tiers", b"tiers", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -132,6 +132,7 @@ class CatalogServiceServicer:
         DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
         currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
         OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
+        RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
         REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

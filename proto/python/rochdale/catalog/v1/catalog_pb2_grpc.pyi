@@ -50,6 +50,7 @@ class CatalogServiceStub:
     DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
     currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
     OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
+    RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
     REQUEST_ID_REUSED.
     """
     CloseOffering: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CloseOfferingRequest, _catalog_pb2.Offering]
@@ -85,6 +86,7 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
     currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
     OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
+    RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
     REQUEST_ID_REUSED.
     """
     CloseOffering: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CloseOfferingRequest, _catalog_pb2.Offering]  # type: ignore[assignment]
@@ -153,6 +155,7 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
         currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
         OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
+        RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
         REQUEST_ID_REUSED.
         """
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rochdale.catalog.v1 import catalog_pb2 as rochdale_dot_catalog_dot_v1_dot_catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%rochdale/data_gateway/v1/events.proto\x12\x18rochdale.data_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!rochdale/catalog/v1/catalog.proto\"Q\n\x0fVersionPrepared\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1c.rochdale.catalog.v1.Version\"\xad\x01\n\rUsageRecorded\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\x10\n\x08token_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\nsent_bytes\x18\x05 \x01(\x03\x12\x14\n\x0clisted_files\x18\x06 \x01(\x05\x12/\n\x0brecord_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%rochdale/data_gateway/v1/events.proto\x12\x18rochdale.data_gateway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!rochdale/catalog/v1/catalog.proto\"Q\n\x0fVersionPrepared\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12-\n\x07version\x18\x02 \x01(\x0b\x32\x1c.rochdale.catalog.v1.Version\"V\n\x11VersionSuperseded\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x15\n\rsuperseded_by\x18\x02 \x01(\t\x12\x19\n\x11removed_row_count\x18\x03 \x01(\x03\"J\n\x12MemberContribution\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x11\n\trow_count\x18\x02 \x01(\x03\x12\x11\n\trows_hash\x18\x03 \x01(\t\"m\n\x15\x43ontributionsRecorded\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x43\n\rcontributions\x18\x02 \x03(\x0b\x32,.rochdale.data_gateway.v1.MemberContribution\"\xad\x01\n\rUsageRecorded\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\x10\n\x08token_id\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x12\n\nsent_bytes\x18\x05 \x01(\x03\x12\x14\n\x0clisted_files\x18\x06 \x01(\x05\x12/\n\x0brecord_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERSIONPREPARED']._serialized_start=135
   _globals['_VERSIONPREPARED']._serialized_end=216
-  _globals['_USAGERECORDED']._serialized_start=219
-  _globals['_USAGERECORDED']._serialized_end=392
+  _globals['_VERSIONSUPERSEDED']._serialized_start=218
+  _globals['_VERSIONSUPERSEDED']._serialized_end=304
+  _globals['_MEMBERCONTRIBUTION']._serialized_start=306
+  _globals['_MEMBERCONTRIBUTION']._serialized_end=380
+  _globals['_CONTRIBUTIONSRECORDED']._serialized_start=382
+  _globals['_CONTRIBUTIONSRECORDED']._serialized_end=491
+  _globals['_USAGERECORDED']._serialized_start=494
+  _globals['_USAGERECORDED']._serialized_end=667
 # @@protoc_insertion_point(module_scope)

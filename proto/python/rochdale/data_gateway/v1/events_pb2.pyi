@@ -3,9 +3,11 @@
 isort:skip_file
 What a gateway tells."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from rochdale.catalog.v1 import catalog_pb2 as _catalog_pb2
 import builtins as _builtins
 import sys
@@ -45,6 +47,98 @@ class VersionPrepared(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VersionPrepared: _TypeAlias = VersionPrepared  # noqa: Y015
+
+@_typing.final
+class VersionSuperseded(_message.Message):
+    """A version without the rows of members who withdrew took the place of an earlier one. The later one was told before, as
+    VersionPrepared.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
+    REMOVED_ROW_COUNT_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The earlier version."""
+    superseded_by: _builtins.str
+    """The later one."""
+    removed_row_count: _builtins.int
+    """How many rows it no longer has."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        superseded_by: _builtins.str = ...,
+        removed_row_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["removed_row_count", b"removed_row_count", "superseded_by", b"superseded_by", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionSuperseded: _TypeAlias = VersionSuperseded  # noqa: Y015
+
+@_typing.final
+class MemberContribution(_message.Message):
+    """What one member has in a version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    ROWS_HASH_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Resource name of the member."""
+    row_count: _builtins.int
+    """How many rows."""
+    rows_hash: _builtins.str
+    """Salted hash of the rows, lower-case hexadecimal."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        row_count: _builtins.int = ...,
+        rows_hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "row_count", b"row_count", "rows_hash", b"rows_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberContribution: _TypeAlias = MemberContribution  # noqa: Y015
+
+@_typing.final
+class ContributionsRecorded(_message.Message):
+    """What members have in a version, as far as governance has told the gateway who they are. Told in parts of at most 1,000
+    members, and again for members who become known later; counts and hashes, never the data.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    CONTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Resource name of the version."""
+    @_builtins.property
+    def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberContribution]:
+        """The contributions."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        contributions: _abc.Iterable[Global___MemberContribution] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contributions", b"contributions", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContributionsRecorded: _TypeAlias = ContributionsRecorded  # noqa: Y015
 
 @_typing.final
 class UsageRecorded(_message.Message):

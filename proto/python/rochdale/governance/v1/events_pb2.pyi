@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from rochdale.governance.v1 import governance_pb2 as _governance_pb2
+from rochdale.governance.v1 import membership_pb2 as _membership_pb2
+from rochdale.governance.v1 import proposals_pb2 as _proposals_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -44,6 +46,30 @@ class CooperativeCreated(_message.Message):
 Global___CooperativeCreated: _TypeAlias = CooperativeCreated  # noqa: Y015
 
 @_typing.final
+class CooperativeKeyAdded(_message.Message):
+    """A cooperative added a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COOPERATIVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cooperative(self) -> _governance_pb2.Cooperative:
+        """The cooperative with all its keys."""
+
+    def __init__(
+        self,
+        *,
+        cooperative: _governance_pb2.Cooperative | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooperative", b"cooperative"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooperative", b"cooperative"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CooperativeKeyAdded: _TypeAlias = CooperativeKeyAdded  # noqa: Y015
+
+@_typing.final
 class MemberJoined(_message.Message):
     """One or more members joined in one act."""
 
@@ -66,6 +92,204 @@ class MemberJoined(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemberJoined: _TypeAlias = MemberJoined  # noqa: Y015
+
+@_typing.final
+class MemberKeyAuthorized(_message.Message):
+    """A member may sign in with a key; or what the key may do changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    KEY_HASH_FIELD_NUMBER: _builtins.int
+    STEWARD_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Resource name of the member."""
+    key_hash: _builtins.bytes
+    """SHA-256 of the key."""
+    steward: _builtins.bool
+    """Whether it also acts as a steward."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        key_hash: _builtins.bytes = ...,
+        steward: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_hash", b"key_hash", "member", b"member", "steward", b"steward"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberKeyAuthorized: _TypeAlias = MemberKeyAuthorized  # noqa: Y015
+
+@_typing.final
+class MemberLeft(_message.Message):
+    """A member left; their keys stop working."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Resource name of the member."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberLeft: _TypeAlias = MemberLeft  # noqa: Y015
+
+@_typing.final
+class MemberErased(_message.Message):
+    """A member was erased; whatever points at the person is forgotten. Their consents were withdrawn before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Resource name of the member."""
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberErased: _TypeAlias = MemberErased  # noqa: Y015
+
+@_typing.final
+class ConsentRecorded(_message.Message):
+    """Consents were given, refused or recorded in one act."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_membership_pb2.ConsentItem]:
+        """The consents, at most 1,000, all of one cooperative."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_membership_pb2.ConsentItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentRecorded: _TypeAlias = ConsentRecorded  # noqa: Y015
+
+@_typing.final
+class ConsentWithdrawn(_message.Message):
+    """Consents of one member ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    GROUND_FIELD_NUMBER: _builtins.int
+    ground: _membership_pb2.DeletionGround.ValueType
+    """Why."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_membership_pb2.ConsentItem]:
+        """The consents."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[_membership_pb2.ConsentItem] | None = ...,
+        ground: _membership_pb2.DeletionGround.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ground", b"ground", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsentWithdrawn: _TypeAlias = ConsentWithdrawn  # noqa: Y015
+
+@_typing.final
+class DeletionNoticeIssued(_message.Message):
+    """A licensee has to delete rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETION_NOTICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deletion_notice(self) -> _membership_pb2.DeletionNotice:
+        """The notice."""
+
+    def __init__(
+        self,
+        *,
+        deletion_notice: _membership_pb2.DeletionNotice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deletion_notice", b"deletion_notice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deletion_notice", b"deletion_notice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletionNoticeIssued: _TypeAlias = DeletionNoticeIssued  # noqa: Y015
+
+@_typing.final
+class DeletionAttested(_message.Message):
+    """A licensee attested deletion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELETION_NOTICE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deletion_notice(self) -> _membership_pb2.DeletionNotice:
+        """The notice."""
+
+    def __init__(
+        self,
+        *,
+        deletion_notice: _membership_pb2.DeletionNotice | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deletion_notice", b"deletion_notice"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deletion_notice", b"deletion_notice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletionAttested: _TypeAlias = DeletionAttested  # noqa: Y015
+
+@_typing.final
+class ProposalMoved(_message.Message):
+    """A proposal reached another state. Told from the submission on, also for those still under debate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def proposal(self) -> _proposals_pb2.Proposal:
+        """The proposal, without text, comments and challenges."""
+
+    def __init__(
+        self,
+        *,
+        proposal: _proposals_pb2.Proposal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposalMoved: _TypeAlias = ProposalMoved  # noqa: Y015
 
 @_typing.final
 class RuleEnacted(_message.Message):

@@ -9,7 +9,9 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from rochdale.governance.v1 import decisions_pb2 as _decisions_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
+from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -20,6 +22,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _MemberState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBER_STATE_UNSPECIFIED: _MemberState.ValueType  # 0
+    """Never answered."""
+    MEMBER_STATE_ACTIVE: _MemberState.ValueType  # 1
+    """In good standing."""
+    MEMBER_STATE_APPLIED: _MemberState.ValueType  # 2
+    """Applied; a steward has to answer."""
+    MEMBER_STATE_REJECTED: _MemberState.ValueType  # 3
+    """The application was turned down."""
+    MEMBER_STATE_LEFT: _MemberState.ValueType  # 4
+    """Left. Consent given stays until it is withdrawn, which is another act."""
+    MEMBER_STATE_ERASED: _MemberState.ValueType  # 5
+    """Erased: nothing is kept that points at the person."""
+
+class MemberState(_MemberState, metaclass=_MemberStateEnumTypeWrapper):
+    """Where a membership stands."""
+
+MEMBER_STATE_UNSPECIFIED: MemberState.ValueType  # 0
+"""Never answered."""
+MEMBER_STATE_ACTIVE: MemberState.ValueType  # 1
+"""In good standing."""
+MEMBER_STATE_APPLIED: MemberState.ValueType  # 2
+"""Applied; a steward has to answer."""
+MEMBER_STATE_REJECTED: MemberState.ValueType  # 3
+"""The application was turned down."""
+MEMBER_STATE_LEFT: MemberState.ValueType  # 4
+"""Left. Consent given stays until it is withdrawn, which is another act."""
+MEMBER_STATE_ERASED: MemberState.ValueType  # 5
+"""Erased: nothing is kept that points at the person."""
+Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
 class _RuleEffect:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -75,29 +113,124 @@ Global___RuleState: _TypeAlias = RuleState  # noqa: Y015
 
 @_typing.final
 class Charter(_message.Message):
-    """The founding charter: how stewards enact rules until members vote."""
+    """The charter: how members decide, and what the board may do between their decisions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUIRED_APPROVALS_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    DECISION_RULES_FIELD_NUMBER: _builtins.int
+    SPECIAL_CATEGORY_DATASETS_FIELD_NUMBER: _builtins.int
+    SENSITIVE_EPSILON_NANO_FIELD_NUMBER: _builtins.int
+    MAX_RULE_LIFE_SECONDS_FIELD_NUMBER: _builtins.int
+    RESPONSE_SECONDS_FIELD_NUMBER: _builtins.int
+    DELETION_SECONDS_FIELD_NUMBER: _builtins.int
     required_approvals: _builtins.int
-    """How many different stewards must approve a rule before it is in force, at least 1."""
+    """How many different stewards must agree to an emergency decision of the board, at least 1. Stewards count as different
+    persons when different members stand behind their keys; all keys without a member count as one person.
+    """
     text: _builtins.str
     """What the founders agreed, in their words."""
+    sensitive_epsilon_nano: _builtins.int
+    """Above this privacy loss, in billionths of epsilon, a rule is SENSITIVE."""
+    max_rule_life_seconds: _builtins.int
+    """Longest life of a sharing rule before members decide about it again, in seconds; 0 means two years."""
+    response_seconds: _builtins.int
+    """Within how many seconds a buyer's request outside the mandate is put to members or declined; 0 means 30 days."""
+    deletion_seconds: _builtins.int
+    """Within how many seconds a licensee has to delete what a member withdrew; 0 means 30 days."""
+    @_builtins.property
+    def decision_rules(self) -> _containers.RepeatedCompositeFieldContainer[_decisions_pb2.DecisionRule]:
+        """What a decision of each class takes, at most one entry a class. A class left out follows the model charter
+        (docs/reference/voting.md); what is answered always has all three.
+        """
+
+    @_builtins.property
+    def special_category_datasets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of datasets with data of special categories, such as health: every rule about them is SENSITIVE."""
+
     def __init__(
         self,
         *,
         required_approvals: _builtins.int = ...,
         text: _builtins.str = ...,
+        decision_rules: _abc.Iterable[_decisions_pb2.DecisionRule] | None = ...,
+        special_category_datasets: _abc.Iterable[_builtins.str] | None = ...,
+        sensitive_epsilon_nano: _builtins.int = ...,
+        max_rule_life_seconds: _builtins.int = ...,
+        response_seconds: _builtins.int = ...,
+        deletion_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["required_approvals", b"required_approvals", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_rules", b"decision_rules", "deletion_seconds", b"deletion_seconds", "max_rule_life_seconds", b"max_rule_life_seconds", "required_approvals", b"required_approvals", "response_seconds", b"response_seconds", "sensitive_epsilon_nano", b"sensitive_epsilon_nano", "special_category_datasets", b"special_category_datasets", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Charter: _TypeAlias = Charter  # noqa: Y015
+
+@_typing.final
+class CooperativeKey(_message.Message):
+    """A public key of a cooperative. The cooperative makes the key pair; the private half never leaves it. A new key is
+    introduced by the one before it, so whoever knows one can follow to all later ones without asking the market to be
+    believed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COOPERATIVE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    PREVIOUS_KEY_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_COMPROMISED_FIELD_NUMBER: _builtins.int
+    OWN_SIGNATURE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SIGNATURE_FIELD_NUMBER: _builtins.int
+    cooperative: _builtins.str
+    """Resource name of the cooperative."""
+    key_id: _builtins.str
+    """Its RFC 7638 thumbprint."""
+    public_key: _builtins.bytes
+    """The Ed25519 public key, 32 bytes."""
+    previous_key_id: _builtins.str
+    """The key before it; empty for the first."""
+    previous_compromised: _builtins.bool
+    """Whether the key before it may be in other hands: then nothing it ever signed holds, and what is in force has to be
+    signed again.
+    """
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """From when it signs; the key before it signs nothing later than this."""
+
+    @_builtins.property
+    def own_signature(self) -> _signature_pb2.Signature:
+        """By this key itself over "rochdale-cooperative-key-v1" and the hash of cooperative, key_id, public_key, begin_time,
+        previous_key_id and previous_compromised.
+        """
+
+    @_builtins.property
+    def previous_signature(self) -> _signature_pb2.Signature:
+        """By the key before it, over the same; absent for the first."""
+
+    def __init__(
+        self,
+        *,
+        cooperative: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        public_key: _builtins.bytes = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        previous_key_id: _builtins.str = ...,
+        previous_compromised: _builtins.bool = ...,
+        own_signature: _signature_pb2.Signature | None = ...,
+        previous_signature: _signature_pb2.Signature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "own_signature", b"own_signature", "previous_signature", b"previous_signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "cooperative", b"cooperative", "key_id", b"key_id", "own_signature", b"own_signature", "previous_compromised", b"previous_compromised", "previous_key_id", b"previous_key_id", "previous_signature", b"previous_signature", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CooperativeKey: _TypeAlias = CooperativeKey  # noqa: Y015
 
 @_typing.final
 class Cooperative(_message.Message):
@@ -111,6 +244,7 @@ class Cooperative(_message.Message):
     CHARTER_FIELD_NUMBER: _builtins.int
     MEMBER_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SIGNING_KEYS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "cooperatives/{cooperative}"; the id is its organization's."""
     display_name: _builtins.str
@@ -121,11 +255,15 @@ class Cooperative(_message.Message):
     """How many members it has."""
     @_builtins.property
     def charter(self) -> Global___Charter:
-        """Its founding charter."""
+        """Its charter as it is now."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it joined the market."""
+
+    @_builtins.property
+    def signing_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___CooperativeKey]:
+        """Its public keys, first to latest; the latest signs."""
 
     def __init__(
         self,
@@ -136,10 +274,11 @@ class Cooperative(_message.Message):
         charter: Global___Charter | None = ...,
         member_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        signing_keys: _abc.Iterable[Global___CooperativeKey] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "create_time", b"create_time", "description", b"description", "display_name", b"display_name", "member_count", b"member_count", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "create_time", b"create_time", "description", b"description", "display_name", b"display_name", "member_count", b"member_count", "name", b"name", "signing_keys", b"signing_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,13 +293,40 @@ class Member(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     JOIN_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    AFFILIATIONS_FIELD_NUMBER: _builtins.int
+    STEWARD_FIELD_NUMBER: _builtins.int
+    LEAVE_TIME_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    HAS_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "cooperatives/{cooperative}/members/{member}"."""
     reference: _builtins.str
     """The cooperative's own reference for the person, unique in it; visible to its stewards only."""
+    state: Global___MemberState.ValueType
+    """Where the membership stands."""
+    email: _builtins.str
+    """Where notices are mailed; empty for none. Visible to the member and the stewards."""
+    steward: _builtins.bool
+    """Whether the member acts as a steward."""
+    statement: _builtins.str
+    """What the person wrote when applying; empty otherwise."""
+    has_key: _builtins.bool
+    """Whether the member has a key of their own and can vote."""
     @_builtins.property
     def join_time(self) -> _timestamp_pb2.Timestamp:
-        """When the member joined."""
+        """When the member joined; for an application, when it was made."""
+
+    @_builtins.property
+    def affiliations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Domains and LEIs of the member's employers and companies, as the member declared them: the member is left out of
+        votes that would benefit them. Visible to the member and the stewards.
+        """
+
+    @_builtins.property
+    def leave_time(self) -> _timestamp_pb2.Timestamp:
+        """When the member left; absent before."""
 
     def __init__(
         self,
@@ -168,10 +334,17 @@ class Member(_message.Message):
         name: _builtins.str = ...,
         reference: _builtins.str = ...,
         join_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___MemberState.ValueType = ...,
+        email: _builtins.str = ...,
+        affiliations: _abc.Iterable[_builtins.str] | None = ...,
+        steward: _builtins.bool = ...,
+        leave_time: _timestamp_pb2.Timestamp | None = ...,
+        statement: _builtins.str = ...,
+        has_key: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time", "leave_time", b"leave_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["join_time", b"join_time", "name", b"name", "reference", b"reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affiliations", b"affiliations", "email", b"email", "has_key", b"has_key", "join_time", b"join_time", "leave_time", b"leave_time", "name", b"name", "reference", b"reference", "state", b"state", "statement", b"statement", "steward", b"steward"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -194,6 +367,13 @@ class SharingRule(_message.Message):
     APPROVALS_FIELD_NUMBER: _builtins.int
     RULE_HASH_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    TALLY_HASH_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    MEMBER_RECALL_FIELD_NUMBER: _builtins.int
+    EMERGENCY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    END_SIGNATURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "cooperatives/{cooperative}/sharingRules/{sharing_rule}"."""
     revision: _builtins.int
@@ -205,7 +385,17 @@ class SharingRule(_message.Message):
     state: Global___RuleState.ValueType
     """Where it stands."""
     rule_hash: _builtins.str
-    """SHA-256 over the canonical JSON of name, revision, effect, scope and effective_time; empty while proposed."""
+    """SHA-256 over the canonical JSON of name, revision, effect, scope, effective_time, expire_time, proposal, tally_hash,
+    member_recall and emergency; empty while proposed.
+    """
+    proposal: _builtins.str
+    """The members' proposal that enacted the rule, "cooperatives/{cooperative}/proposals/{proposal}"; empty for an emergency."""
+    tally_hash: _builtins.str
+    """Hash of the tally by which it passed; empty for an emergency."""
+    member_recall: _builtins.bool
+    """Whether a license under it ends when members narrow or end it. Otherwise it runs to its term."""
+    emergency: _builtins.bool
+    """Whether it is the board's: a prohibition that suspends live access in its reach, and lapses after 30 days."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
         """What it allows or forbids."""
@@ -220,11 +410,27 @@ class SharingRule(_message.Message):
 
     @_builtins.property
     def approvals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The stewards (API keys) who approved it, in order."""
+        """The stewards (members, or API keys without a member) who agreed to a decision of the board, in order; empty for what
+        members decided.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was proposed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself: no license is agreed under it from then on. Licenses agreed before run to their term."""
+
+    @_builtins.property
+    def signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature over "rochdale-rule-v1" and rule_hash. An emergency prohibition needs none."""
+
+    @_builtins.property
+    def end_signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature over "rochdale-rule-end-v1" and the hash of name, revision, rule_hash and end_time; absent
+        while in force, and when the rule ended by itself at expire_time.
+        """
 
     def __init__(
         self,
@@ -240,10 +446,17 @@ class SharingRule(_message.Message):
         approvals: _abc.Iterable[_builtins.str] | None = ...,
         rule_hash: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        proposal: _builtins.str = ...,
+        tally_hash: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        member_recall: _builtins.bool = ...,
+        emergency: _builtins.bool = ...,
+        signature: _signature_pb2.Signature | None = ...,
+        end_signature: _signature_pb2.Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_time", b"effective_time", "end_time", b"end_time", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "effective_time", b"effective_time", "end_signature", b"end_signature", "end_time", b"end_time", "expire_time", b"expire_time", "scope", b"scope", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "create_time", b"create_time", "effect", b"effect", "effective_time", b"effective_time", "end_time", b"end_time", "name", b"name", "rationale", b"rationale", "revision", b"revision", "rule_hash", b"rule_hash", "scope", b"scope", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "create_time", b"create_time", "effect", b"effect", "effective_time", b"effective_time", "emergency", b"emergency", "end_signature", b"end_signature", "end_time", b"end_time", "expire_time", b"expire_time", "member_recall", b"member_recall", "name", b"name", "proposal", b"proposal", "rationale", b"rationale", "revision", b"revision", "rule_hash", b"rule_hash", "scope", b"scope", "signature", b"signature", "state", b"state", "tally_hash", b"tally_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -259,6 +472,7 @@ class CreateCooperativeRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CHARTER_FIELD_NUMBER: _builtins.int
+    SIGNING_KEY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the caller; the second arrival of the same request gets the first answer."""
     display_name: _builtins.str
@@ -269,6 +483,10 @@ class CreateCooperativeRequest(_message.Message):
     def charter(self) -> Global___Charter:
         """Its founding charter."""
 
+    @_builtins.property
+    def signing_key(self) -> Global___CooperativeKey:
+        """Its first public key. Left out, nothing can be enacted until one is added (AddCooperativeKey)."""
+
     def __init__(
         self,
         *,
@@ -276,14 +494,78 @@ class CreateCooperativeRequest(_message.Message):
         display_name: _builtins.str = ...,
         description: _builtins.str = ...,
         charter: Global___Charter | None = ...,
+        signing_key: Global___CooperativeKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "signing_key", b"signing_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "description", b"description", "display_name", b"display_name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "description", b"description", "display_name", b"display_name", "request_id", b"request_id", "signing_key", b"signing_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateCooperativeRequest: _TypeAlias = CreateCooperativeRequest  # noqa: Y015
+
+@_typing.final
+class AddCooperativeKeyRequest(_message.Message):
+    """Adds the first key, or the next one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___CooperativeKey:
+        """The key, with its signatures."""
+
+    def __init__(
+        self,
+        *,
+        key: Global___CooperativeKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddCooperativeKeyRequest: _TypeAlias = AddCooperativeKeyRequest  # noqa: Y015
+
+@_typing.final
+class GetKeySetRequest(_message.Message):
+    """Asks for the keys with which governance signs tallies, receipts and notices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeySetRequest: _TypeAlias = GetKeySetRequest  # noqa: Y015
+
+@_typing.final
+class KeySet(_message.Message):
+    """Public keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JWKS_JSON_FIELD_NUMBER: _builtins.int
+    jwks_json: _builtins.str
+    """A JSON Web Key Set with Ed25519 keys: the current key, the next one, and every earlier one: receipts do not expire."""
+    def __init__(
+        self,
+        *,
+        jwks_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jwks_json", b"jwks_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeySet: _TypeAlias = KeySet  # noqa: Y015
 
 @_typing.final
 class GetCooperativeRequest(_message.Message):
@@ -479,7 +761,7 @@ Global___ListMembersResponse: _TypeAlias = ListMembersResponse  # noqa: Y015
 
 @_typing.final
 class ProposeSharingRuleRequest(_message.Message):
-    """Proposes a rule; the proposer's approval counts."""
+    """Proposes an emergency decision of the board; the proposer's approval counts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -493,12 +775,12 @@ class ProposeSharingRuleRequest(_message.Message):
     parent: _builtins.str
     """Resource name of the cooperative."""
     effect: Global___RuleEffect.ValueType
-    """Allow or deny."""
+    """DENY. What may be shared is decided by members (ProposalService.CreateProposal)."""
     rationale: _builtins.str
     """Why, in words members understand."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
-        """What it allows or forbids; every dataset must be the cooperative's own."""
+        """What it forbids; every dataset must be the cooperative's own."""
 
     def __init__(
         self,
@@ -549,6 +831,9 @@ class NarrowSharingRuleRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     SCOPE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    END_SIGNATURE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the caller; the second arrival of the same request gets the first answer."""
     name: _builtins.str
@@ -559,6 +844,20 @@ class NarrowSharingRuleRequest(_message.Message):
     def scope(self) -> _scope_pb2.SharingScope:
         """The narrower scope; absent ends the rule altogether."""
 
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """When the seen revision ends and the next one begins: now, as the caller's clock has it, within five minutes of ours."""
+
+    @_builtins.property
+    def signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature of the next revision (SharingRule.signature): the seen one with the narrower scope, the
+        next revision number and effective_time. Absent if the rule ends.
+        """
+
+    @_builtins.property
+    def end_signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature of the seen revision's end at effective_time (SharingRule.end_signature)."""
+
     def __init__(
         self,
         *,
@@ -566,10 +865,13 @@ class NarrowSharingRuleRequest(_message.Message):
         name: _builtins.str = ...,
         scope: _scope_pb2.SharingScope | None = ...,
         revision: _builtins.int = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        signature: _signature_pb2.Signature | None = ...,
+        end_signature: _signature_pb2.Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "end_signature", b"end_signature", "scope", b"scope", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "revision", b"revision", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "end_signature", b"end_signature", "name", b"name", "request_id", b"request_id", "revision", b"revision", "scope", b"scope", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

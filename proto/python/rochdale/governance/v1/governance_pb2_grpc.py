@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GovernanceServiceStub:
-    """Cooperatives, members and rules. Enacted rules are public: a buyer may check what was decided.
+    """Cooperatives, their keys and their rules. Rules that were in force are public: a buyer may check what was decided.
     """
 
     def __init__(self, channel):
@@ -49,6 +49,16 @@ class GovernanceServiceStub:
                 '/rochdale.governance.v1.GovernanceService/ListCooperatives',
                 request_serializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.ListCooperativesRequest.SerializeToString,
                 response_deserializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.ListCooperativesResponse.FromString,
+                _registered_method=True)
+        self.AddCooperativeKey = channel.unary_unary(
+                '/rochdale.governance.v1.GovernanceService/AddCooperativeKey',
+                request_serializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.AddCooperativeKeyRequest.SerializeToString,
+                response_deserializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.Cooperative.FromString,
+                _registered_method=True)
+        self.GetKeySet = channel.unary_unary(
+                '/rochdale.governance.v1.GovernanceService/GetKeySet',
+                request_serializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.GetKeySetRequest.SerializeToString,
+                response_deserializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.KeySet.FromString,
                 _registered_method=True)
         self.AddMembers = channel.unary_unary(
                 '/rochdale.governance.v1.GovernanceService/AddMembers',
@@ -88,12 +98,12 @@ class GovernanceServiceStub:
 
 
 class GovernanceServiceServicer:
-    """Cooperatives, members and rules. Enacted rules are public: a buyer may check what was decided.
+    """Cooperatives, their keys and their rules. Rules that were in force are public: a buyer may check what was decided.
     """
 
     def CreateCooperative(self, request, context):
         """A steward founds the cooperative of its own organization. A retry gets the first answer. Refuses with
-        COOPERATIVE_EXISTS, REQUEST_ID_REUSED.
+        COOPERATIVE_EXISTS, CHARTER_ILL_FORMED, COOPERATIVE_KEY_INVALID, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +118,22 @@ class GovernanceServiceServicer:
 
     def ListCooperatives(self, request, context):
         """All cooperatives. Anybody may call. Refuses with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddCooperativeKey(self, request, context):
+        """A steward adds the cooperative's first key, or its next, introduced by the one before. The same key again changes
+        nothing. Refuses with NOT_FOUND, COOPERATIVE_KEY_INVALID (a signature is not right, the key before is not the latest,
+        its begin is not about now).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKeySet(self, request, context):
+        """The keys that verify tallies, receipts and notices. Anybody may call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,8 +154,10 @@ class GovernanceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ProposeSharingRule(self, request, context):
-        """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-        answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+        """A steward proposes an emergency prohibition; if the charter asks for one approval it is in force at once. It suspends
+        live access in its reach, needs no signature, and lapses 30 days later unless members forbid the same by a vote. A
+        retry gets the first answer. Refuses with NOT_FOUND, MEMBERS_DECIDE (ALLOW is for members),
+        CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +173,8 @@ class GovernanceServiceServicer:
     def NarrowSharingRule(self, request, context):
         """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
         RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
-        DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
+        DENY rule, because forbidding less lets more data out and takes a new decision), EFFECTIVE_TIME_INVALID,
+        SIGNATURE_INVALID, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,6 +211,16 @@ def add_GovernanceServiceServicer_to_server(servicer, server):
                     servicer.ListCooperatives,
                     request_deserializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.ListCooperativesRequest.FromString,
                     response_serializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.ListCooperativesResponse.SerializeToString,
+            ),
+            'AddCooperativeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCooperativeKey,
+                    request_deserializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.AddCooperativeKeyRequest.FromString,
+                    response_serializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.Cooperative.SerializeToString,
+            ),
+            'GetKeySet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKeySet,
+                    request_deserializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.GetKeySetRequest.FromString,
+                    response_serializer=rochdale_dot_governance_dot_v1_dot_governance__pb2.KeySet.SerializeToString,
             ),
             'AddMembers': grpc.unary_unary_rpc_method_handler(
                     servicer.AddMembers,
@@ -227,7 +266,7 @@ def add_GovernanceServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GovernanceService:
-    """Cooperatives, members and rules. Enacted rules are public: a buyer may check what was decided.
+    """Cooperatives, their keys and their rules. Rules that were in force are public: a buyer may check what was decided.
     """
 
     @staticmethod
@@ -301,6 +340,60 @@ class GovernanceService:
             '/rochdale.governance.v1.GovernanceService/ListCooperatives',
             rochdale_dot_governance_dot_v1_dot_governance__pb2.ListCooperativesRequest.SerializeToString,
             rochdale_dot_governance_dot_v1_dot_governance__pb2.ListCooperativesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddCooperativeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.governance.v1.GovernanceService/AddCooperativeKey',
+            rochdale_dot_governance_dot_v1_dot_governance__pb2.AddCooperativeKeyRequest.SerializeToString,
+            rochdale_dot_governance_dot_v1_dot_governance__pb2.Cooperative.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKeySet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.governance.v1.GovernanceService/GetKeySet',
+            rochdale_dot_governance_dot_v1_dot_governance__pb2.GetKeySetRequest.SerializeToString,
+            rochdale_dot_governance_dot_v1_dot_governance__pb2.KeySet.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GovernanceServiceStub:
-    """Cooperatives, members and rules. Enacted rules are public: a buyer may check what was decided."""
+    """Cooperatives, their keys and their rules. Rules that were in force are public: a buyer may check what was decided."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,26 +35,36 @@ class GovernanceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GovernanceServiceAsyncStub: ...
     CreateCooperative: _grpc.UnaryUnaryMultiCallable[_governance_pb2.CreateCooperativeRequest, _governance_pb2.Cooperative]
     """A steward founds the cooperative of its own organization. A retry gets the first answer. Refuses with
-    COOPERATIVE_EXISTS, REQUEST_ID_REUSED.
+    COOPERATIVE_EXISTS, CHARTER_ILL_FORMED, COOPERATIVE_KEY_INVALID, REQUEST_ID_REUSED.
     """
     GetCooperative: _grpc.UnaryUnaryMultiCallable[_governance_pb2.GetCooperativeRequest, _governance_pb2.Cooperative]
     """One cooperative. Anybody may call. Refuses with NOT_FOUND."""
     ListCooperatives: _grpc.UnaryUnaryMultiCallable[_governance_pb2.ListCooperativesRequest, _governance_pb2.ListCooperativesResponse]
     """All cooperatives. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
+    AddCooperativeKey: _grpc.UnaryUnaryMultiCallable[_governance_pb2.AddCooperativeKeyRequest, _governance_pb2.Cooperative]
+    """A steward adds the cooperative's first key, or its next, introduced by the one before. The same key again changes
+    nothing. Refuses with NOT_FOUND, COOPERATIVE_KEY_INVALID (a signature is not right, the key before is not the latest,
+    its begin is not about now).
+    """
+    GetKeySet: _grpc.UnaryUnaryMultiCallable[_governance_pb2.GetKeySetRequest, _governance_pb2.KeySet]
+    """The keys that verify tallies, receipts and notices. Anybody may call."""
     AddMembers: _grpc.UnaryUnaryMultiCallable[_governance_pb2.AddMembersRequest, _governance_pb2.AddMembersResponse]
     """A steward adds members. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED."""
     ListMembers: _grpc.UnaryUnaryMultiCallable[_governance_pb2.ListMembersRequest, _governance_pb2.ListMembersResponse]
     """The members, for the cooperative's stewards. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
     ProposeSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.ProposeSharingRuleRequest, _governance_pb2.SharingRule]
-    """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-    answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+    """A steward proposes an emergency prohibition; if the charter asks for one approval it is in force at once. It suspends
+    live access in its reach, needs no signature, and lapses 30 days later unless members forbid the same by a vote. A
+    retry gets the first answer. Refuses with NOT_FOUND, MEMBERS_DECIDE (ALLOW is for members),
+    CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
     """
     ApproveSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.ApproveSharingRuleRequest, _governance_pb2.SharingRule]
     """Another steward approves. Approving again changes nothing. Refuses with NOT_FOUND, RULE_ENDED."""
     NarrowSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.NarrowSharingRuleRequest, _governance_pb2.SharingRule]
     """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
     RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
-    DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
+    DENY rule, because forbidding less lets more data out and takes a new decision), EFFECTIVE_TIME_INVALID,
+    SIGNATURE_INVALID, REQUEST_ID_REUSED.
     """
     GetSharingRule: _grpc.UnaryUnaryMultiCallable[_governance_pb2.GetSharingRuleRequest, _governance_pb2.SharingRule]
     """One rule, any revision. Anybody may call for rules that were in force. Refuses with NOT_FOUND."""
@@ -63,31 +73,41 @@ class GovernanceServiceStub:
 
 @_typing.type_check_only
 class GovernanceServiceAsyncStub(GovernanceServiceStub):
-    """Cooperatives, members and rules. Enacted rules are public: a buyer may check what was decided."""
+    """Cooperatives, their keys and their rules. Rules that were in force are public: a buyer may check what was decided."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateCooperative: _aio.UnaryUnaryMultiCallable[_governance_pb2.CreateCooperativeRequest, _governance_pb2.Cooperative]  # type: ignore[assignment]
     """A steward founds the cooperative of its own organization. A retry gets the first answer. Refuses with
-    COOPERATIVE_EXISTS, REQUEST_ID_REUSED.
+    COOPERATIVE_EXISTS, CHARTER_ILL_FORMED, COOPERATIVE_KEY_INVALID, REQUEST_ID_REUSED.
     """
     GetCooperative: _aio.UnaryUnaryMultiCallable[_governance_pb2.GetCooperativeRequest, _governance_pb2.Cooperative]  # type: ignore[assignment]
     """One cooperative. Anybody may call. Refuses with NOT_FOUND."""
     ListCooperatives: _aio.UnaryUnaryMultiCallable[_governance_pb2.ListCooperativesRequest, _governance_pb2.ListCooperativesResponse]  # type: ignore[assignment]
     """All cooperatives. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
+    AddCooperativeKey: _aio.UnaryUnaryMultiCallable[_governance_pb2.AddCooperativeKeyRequest, _governance_pb2.Cooperative]  # type: ignore[assignment]
+    """A steward adds the cooperative's first key, or its next, introduced by the one before. The same key again changes
+    nothing. Refuses with NOT_FOUND, COOPERATIVE_KEY_INVALID (a signature is not right, the key before is not the latest,
+    its begin is not about now).
+    """
+    GetKeySet: _aio.UnaryUnaryMultiCallable[_governance_pb2.GetKeySetRequest, _governance_pb2.KeySet]  # type: ignore[assignment]
+    """The keys that verify tallies, receipts and notices. Anybody may call."""
     AddMembers: _aio.UnaryUnaryMultiCallable[_governance_pb2.AddMembersRequest, _governance_pb2.AddMembersResponse]  # type: ignore[assignment]
     """A steward adds members. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_governance_pb2.ListMembersRequest, _governance_pb2.ListMembersResponse]  # type: ignore[assignment]
     """The members, for the cooperative's stewards. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
     ProposeSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.ProposeSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
-    """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-    answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+    """A steward proposes an emergency prohibition; if the charter asks for one approval it is in force at once. It suspends
+    live access in its reach, needs no signature, and lapses 30 days later unless members forbid the same by a vote. A
+    retry gets the first answer. Refuses with NOT_FOUND, MEMBERS_DECIDE (ALLOW is for members),
+    CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
     """
     ApproveSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.ApproveSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """Another steward approves. Approving again changes nothing. Refuses with NOT_FOUND, RULE_ENDED."""
     NarrowSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.NarrowSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
     RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
-    DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
+    DENY rule, because forbidding less lets more data out and takes a new decision), EFFECTIVE_TIME_INVALID,
+    SIGNATURE_INVALID, REQUEST_ID_REUSED.
     """
     GetSharingRule: _aio.UnaryUnaryMultiCallable[_governance_pb2.GetSharingRuleRequest, _governance_pb2.SharingRule]  # type: ignore[assignment]
     """One rule, any revision. Anybody may call for rules that were in force. Refuses with NOT_FOUND."""
@@ -95,7 +115,7 @@ class GovernanceServiceAsyncStub(GovernanceServiceStub):
     """A cooperative's rules; proposed ones only for its stewards. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
 
 class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Cooperatives, members and rules. Enacted rules are public: a buyer may check what was decided."""
+    """Cooperatives, their keys and their rules. Rules that were in force are public: a buyer may check what was decided."""
 
     @_abc_1.abstractmethod
     def CreateCooperative(
@@ -104,7 +124,7 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.Cooperative, _abc.Awaitable[_governance_pb2.Cooperative]]:
         """A steward founds the cooperative of its own organization. A retry gets the first answer. Refuses with
-        COOPERATIVE_EXISTS, REQUEST_ID_REUSED.
+        COOPERATIVE_EXISTS, CHARTER_ILL_FORMED, COOPERATIVE_KEY_INVALID, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -122,6 +142,25 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.ListCooperativesResponse, _abc.Awaitable[_governance_pb2.ListCooperativesResponse]]:
         """All cooperatives. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def AddCooperativeKey(
+        self,
+        request: _governance_pb2.AddCooperativeKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.Cooperative, _abc.Awaitable[_governance_pb2.Cooperative]]:
+        """A steward adds the cooperative's first key, or its next, introduced by the one before. The same key again changes
+        nothing. Refuses with NOT_FOUND, COOPERATIVE_KEY_INVALID (a signature is not right, the key before is not the latest,
+        its begin is not about now).
+        """
+
+    @_abc_1.abstractmethod
+    def GetKeySet(
+        self,
+        request: _governance_pb2.GetKeySetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governance_pb2.KeySet, _abc.Awaitable[_governance_pb2.KeySet]]:
+        """The keys that verify tallies, receipts and notices. Anybody may call."""
 
     @_abc_1.abstractmethod
     def AddMembers(
@@ -145,8 +184,10 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _governance_pb2.ProposeSharingRuleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.SharingRule, _abc.Awaitable[_governance_pb2.SharingRule]]:
-        """A steward proposes a rule; if the charter asks for one approval it is in force at once. A retry gets the first
-        answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
+        """A steward proposes an emergency prohibition; if the charter asks for one approval it is in force at once. It suspends
+        live access in its reach, needs no signature, and lapses 30 days later unless members forbid the same by a vote. A
+        retry gets the first answer. Refuses with NOT_FOUND, MEMBERS_DECIDE (ALLOW is for members),
+        CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +206,8 @@ class GovernanceServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_governance_pb2.SharingRule, _abc.Awaitable[_governance_pb2.SharingRule]]:
         """A steward narrows or ends a rule, in force at once. A retry gets the first answer. Refuses with NOT_FOUND,
         RULE_NOT_IN_FORCE, RULE_CHANGED, SCOPE_ILL_FORMED, RULE_WIDENED (naming each dimension that escapes; also for every
-        DENY rule, because forbidding less lets more data out and takes a new decision), REQUEST_ID_REUSED.
+        DENY rule, because forbidding less lets more data out and takes a new decision), EFFECTIVE_TIME_INVALID,
+        SIGNATURE_INVALID, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod

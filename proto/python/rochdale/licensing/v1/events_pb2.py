@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from rochdale.licensing.v1 import licensing_pb2 as rochdale_dot_licensing_dot_v1_dot_licensing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rochdale/licensing/v1/events.proto\x12\x15rochdale.licensing.v1\x1a%rochdale/licensing/v1/licensing.proto\"@\n\rLicenseAgreed\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"C\n\x10LicenseActivated\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"C\n\x10LicenseSuspended\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"D\n\x11LicenseTerminated\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.Licenseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rochdale/licensing/v1/events.proto\x12\x15rochdale.licensing.v1\x1a%rochdale/licensing/v1/licensing.proto\"@\n\rLicenseAgreed\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"C\n\x10LicenseActivated\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"C\n\x10LicenseSuspended\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"A\n\x0eLicenseResumed\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.License\"R\n\x10MandateRequested\x12>\n\x0fmandate_request\x18\x01 \x01(\x0b\x32%.rochdale.licensing.v1.MandateRequest\"V\n\x14MandateRequestClosed\x12>\n\x0fmandate_request\x18\x01 \x01(\x0b\x32%.rochdale.licensing.v1.MandateRequest\"D\n\x11LicenseTerminated\x12/\n\x07license\x18\x01 \x01(\x0b\x32\x1e.rochdale.licensing.v1.Licenseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LICENSEACTIVATED']._serialized_end=233
   _globals['_LICENSESUSPENDED']._serialized_start=235
   _globals['_LICENSESUSPENDED']._serialized_end=302
-  _globals['_LICENSETERMINATED']._serialized_start=304
-  _globals['_LICENSETERMINATED']._serialized_end=372
+  _globals['_LICENSERESUMED']._serialized_start=304
+  _globals['_LICENSERESUMED']._serialized_end=369
+  _globals['_MANDATEREQUESTED']._serialized_start=371
+  _globals['_MANDATEREQUESTED']._serialized_end=453
+  _globals['_MANDATEREQUESTCLOSED']._serialized_start=455
+  _globals['_MANDATEREQUESTCLOSED']._serialized_end=541
+  _globals['_LICENSETERMINATED']._serialized_start=543
+  _globals['_LICENSETERMINATED']._serialized_end=611
 # @@protoc_insertion_point(module_scope)

@@ -90,6 +90,78 @@ class LicenseSuspended(_message.Message):
 Global___LicenseSuspended: _TypeAlias = LicenseSuspended  # noqa: Y015
 
 @_typing.final
+class LicenseResumed(_message.Message):
+    """A suspended license is in force again, its term extended by as long as it was suspended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def license(self) -> _licensing_pb2.License:
+        """The license, state ACTIVE."""
+
+    def __init__(
+        self,
+        *,
+        license: _licensing_pb2.License | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["license", b"license"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license", b"license"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LicenseResumed: _TypeAlias = LicenseResumed  # noqa: Y015
+
+@_typing.final
+class MandateRequested(_message.Message):
+    """A buyer asks members for something outside their rules; governance drafts a proposal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANDATE_REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mandate_request(self) -> _licensing_pb2.MandateRequest:
+        """The request."""
+
+    def __init__(
+        self,
+        *,
+        mandate_request: _licensing_pb2.MandateRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mandate_request", b"mandate_request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mandate_request", b"mandate_request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MandateRequested: _TypeAlias = MandateRequested  # noqa: Y015
+
+@_typing.final
+class MandateRequestClosed(_message.Message):
+    """A request outside the mandate is over: declined, taken back, or continued."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANDATE_REQUEST_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mandate_request(self) -> _licensing_pb2.MandateRequest:
+        """The request."""
+
+    def __init__(
+        self,
+        *,
+        mandate_request: _licensing_pb2.MandateRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mandate_request", b"mandate_request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mandate_request", b"mandate_request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MandateRequestClosed: _TypeAlias = MandateRequestClosed  # noqa: Y015
+
+@_typing.final
 class LicenseTerminated(_message.Message):
     """A license ended: early, never paid, or as agreed."""
 

@@ -13,6 +13,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.type.v1 import money_pb2 as _money_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
+from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,6 +24,106 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Register:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RegisterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Register.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REGISTER_UNSPECIFIED: _Register.ValueType  # 0
+    """Not stated; refused."""
+    REGISTER_ROR: _Register.ValueType  # 1
+    """Research Organization Registry: universities and research institutes."""
+    REGISTER_LEI: _Register.ValueType  # 2
+    """Legal Entity Identifiers (GLEIF): companies, and who owns them."""
+    REGISTER_CHARITY: _Register.ValueType  # 3
+    """Charity Commission for England and Wales."""
+
+class Register(_Register, metaclass=_RegisterEnumTypeWrapper):
+    """A public register that says what an organization is."""
+
+REGISTER_UNSPECIFIED: Register.ValueType  # 0
+"""Not stated; refused."""
+REGISTER_ROR: Register.ValueType  # 1
+"""Research Organization Registry: universities and research institutes."""
+REGISTER_LEI: Register.ValueType  # 2
+"""Legal Entity Identifiers (GLEIF): companies, and who owns them."""
+REGISTER_CHARITY: Register.ValueType  # 3
+"""Charity Commission for England and Wales."""
+Global___Register: _TypeAlias = Register  # noqa: Y015
+
+class _ClaimState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClaimStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLAIM_STATE_UNSPECIFIED: _ClaimState.ValueType  # 0
+    """Never answered."""
+    CLAIM_STATE_PENDING: _ClaimState.ValueType  # 1
+    """To be looked up."""
+    CLAIM_STATE_VERIFIED: _ClaimState.ValueType  # 2
+    """The register knows it, as active."""
+    CLAIM_STATE_REFUTED: _ClaimState.ValueType  # 3
+    """The register does not know it, or no longer as active."""
+
+class ClaimState(_ClaimState, metaclass=_ClaimStateEnumTypeWrapper):
+    """What the register was found to say."""
+
+CLAIM_STATE_UNSPECIFIED: ClaimState.ValueType  # 0
+"""Never answered."""
+CLAIM_STATE_PENDING: ClaimState.ValueType  # 1
+"""To be looked up."""
+CLAIM_STATE_VERIFIED: ClaimState.ValueType  # 2
+"""The register knows it, as active."""
+CLAIM_STATE_REFUTED: ClaimState.ValueType  # 3
+"""The register does not know it, or no longer as active."""
+Global___ClaimState: _TypeAlias = ClaimState  # noqa: Y015
+
+class _MandateRequestState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MandateRequestStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MandateRequestState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MANDATE_REQUEST_STATE_UNSPECIFIED: _MandateRequestState.ValueType  # 0
+    """Never answered."""
+    MANDATE_REQUEST_STATE_REQUESTED: _MandateRequestState.ValueType  # 1
+    """Asked; governance drafts a proposal."""
+    MANDATE_REQUEST_STATE_DRAFTED: _MandateRequestState.ValueType  # 2
+    """A proposal is drafted and waits for a steward or enough members to sponsor it."""
+    MANDATE_REQUEST_STATE_UNDER_VOTE: _MandateRequestState.ValueType  # 3
+    """Members debate or vote."""
+    MANDATE_REQUEST_STATE_GRANTED: _MandateRequestState.ValueType  # 4
+    """Members agreed; the cooperative publishes the offering."""
+    MANDATE_REQUEST_STATE_CONTINUED: _MandateRequestState.ValueType  # 5
+    """The negotiation goes on: a license was agreed, or the negotiation says why not."""
+    MANDATE_REQUEST_STATE_DECLINED: _MandateRequestState.ValueType  # 6
+    """Members or stewards declined, or nobody answered in time."""
+    MANDATE_REQUEST_STATE_WITHDRAWN: _MandateRequestState.ValueType  # 7
+    """The buyer took it back."""
+
+class MandateRequestState(_MandateRequestState, metaclass=_MandateRequestStateEnumTypeWrapper):
+    """Where a request outside the mandate stands."""
+
+MANDATE_REQUEST_STATE_UNSPECIFIED: MandateRequestState.ValueType  # 0
+"""Never answered."""
+MANDATE_REQUEST_STATE_REQUESTED: MandateRequestState.ValueType  # 1
+"""Asked; governance drafts a proposal."""
+MANDATE_REQUEST_STATE_DRAFTED: MandateRequestState.ValueType  # 2
+"""A proposal is drafted and waits for a steward or enough members to sponsor it."""
+MANDATE_REQUEST_STATE_UNDER_VOTE: MandateRequestState.ValueType  # 3
+"""Members debate or vote."""
+MANDATE_REQUEST_STATE_GRANTED: MandateRequestState.ValueType  # 4
+"""Members agreed; the cooperative publishes the offering."""
+MANDATE_REQUEST_STATE_CONTINUED: MandateRequestState.ValueType  # 5
+"""The negotiation goes on: a license was agreed, or the negotiation says why not."""
+MANDATE_REQUEST_STATE_DECLINED: MandateRequestState.ValueType  # 6
+"""Members or stewards declined, or nobody answered in time."""
+MANDATE_REQUEST_STATE_WITHDRAWN: MandateRequestState.ValueType  # 7
+"""The buyer took it back."""
+Global___MandateRequestState: _TypeAlias = MandateRequestState  # noqa: Y015
 
 class _NegotiationState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -145,6 +246,11 @@ class Licensee(_message.Message):
     TERRITORY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ATTEST_TIME_FIELD_NUMBER: _builtins.int
+    ATTEST_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CATEGORY_REASON_FIELD_NUMBER: _builtins.int
+    CLAIMS_FIELD_NUMBER: _builtins.int
+    APPROVALS_FIELD_NUMBER: _builtins.int
+    APPROVED_CATEGORY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "licensees/{organization}"."""
     category: _scope_pb2.BuyerCategory.ValueType
@@ -155,6 +261,10 @@ class Licensee(_message.Message):
     """What it shows for the claim."""
     territory: _builtins.str
     """Where it is seated, ISO 3166-1 alpha-2."""
+    category_reason: _builtins.str
+    """Why it is this category, in a sentence."""
+    approved_category: _scope_pb2.BuyerCategory.ValueType
+    """The category those operators approved."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it registered."""
@@ -162,6 +272,18 @@ class Licensee(_message.Message):
     @_builtins.property
     def attest_time(self) -> _timestamp_pb2.Timestamp:
         """When the category was attested; absent before."""
+
+    @_builtins.property
+    def attest_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the attestation ends, at most twelve months later; from then on no license is agreed until it is made again."""
+
+    @_builtins.property
+    def claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterClaim]:
+        """What registers say about the buyer."""
+
+    @_builtins.property
+    def approvals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Operators who approved a category by hand, each a different key; two are needed."""
 
     def __init__(
         self,
@@ -173,14 +295,364 @@ class Licensee(_message.Message):
         territory: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         attest_time: _timestamp_pb2.Timestamp | None = ...,
+        attest_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        category_reason: _builtins.str = ...,
+        claims: _abc.Iterable[Global___RegisterClaim] | None = ...,
+        approvals: _abc.Iterable[_builtins.str] | None = ...,
+        approved_category: _scope_pb2.BuyerCategory.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attest_time", b"attest_time", "create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attest_expire_time", b"attest_expire_time", "attest_time", b"attest_time", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attest_time", b"attest_time", "category", b"category", "claimed_category", b"claimed_category", "create_time", b"create_time", "evidence", b"evidence", "name", b"name", "territory", b"territory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "approved_category", b"approved_category", "attest_expire_time", b"attest_expire_time", "attest_time", b"attest_time", "category", b"category", "category_reason", b"category_reason", "claimed_category", b"claimed_category", "claims", b"claims", "create_time", b"create_time", "evidence", b"evidence", "name", b"name", "territory", b"territory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Licensee: _TypeAlias = Licensee  # noqa: Y015
+
+@_typing.final
+class RegisterClaim(_message.Message):
+    """An entry in a register, as claimed and as found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTER_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FOUND_NAME_FIELD_NUMBER: _builtins.int
+    FOUND_KIND_FIELD_NUMBER: _builtins.int
+    FOUND_DOMAINS_FIELD_NUMBER: _builtins.int
+    ULTIMATE_PARENT_FIELD_NUMBER: _builtins.int
+    EVIDENCE_HASH_FIELD_NUMBER: _builtins.int
+    CHECK_TIME_FIELD_NUMBER: _builtins.int
+    register: Global___Register.ValueType
+    """The register."""
+    identifier: _builtins.str
+    """Identifier in it."""
+    state: Global___ClaimState.ValueType
+    """What was found."""
+    found_name: _builtins.str
+    """Name of the organization there."""
+    found_kind: _builtins.str
+    """Kind of organization there, in the register's own words."""
+    ultimate_parent: _builtins.str
+    """For LEI: the ultimate parent's LEI; the same as the identifier if there is none; empty if not known."""
+    evidence_hash: _builtins.str
+    """SHA-256 of the answer, kept as evidence."""
+    @_builtins.property
+    def found_domains(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Domains of the organization there."""
+
+    @_builtins.property
+    def check_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was looked up."""
+
+    def __init__(
+        self,
+        *,
+        register: Global___Register.ValueType = ...,
+        identifier: _builtins.str = ...,
+        state: Global___ClaimState.ValueType = ...,
+        found_name: _builtins.str = ...,
+        found_kind: _builtins.str = ...,
+        found_domains: _abc.Iterable[_builtins.str] | None = ...,
+        ultimate_parent: _builtins.str = ...,
+        evidence_hash: _builtins.str = ...,
+        check_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_time", b"check_time", "evidence_hash", b"evidence_hash", "found_domains", b"found_domains", "found_kind", b"found_kind", "found_name", b"found_name", "identifier", b"identifier", "register", b"register", "state", b"state", "ultimate_parent", b"ultimate_parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterClaim: _TypeAlias = RegisterClaim  # noqa: Y015
+
+@_typing.final
+class ClaimRegisterEntryRequest(_message.Message):
+    """Claims an entry in a register."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REGISTER_FIELD_NUMBER: _builtins.int
+    IDENTIFIER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    register: Global___Register.ValueType
+    """The register."""
+    identifier: _builtins.str
+    """Identifier in it: a ROR id such as "02feahw73", a 20-character LEI, a charity number."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        register: Global___Register.ValueType = ...,
+        identifier: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier", "register", b"register", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimRegisterEntryRequest: _TypeAlias = ClaimRegisterEntryRequest  # noqa: Y015
+
+@_typing.final
+class MandateRequest(_message.Message):
+    """A buyer's request for something no rule allows, on its way to the members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    OFFERING_FIELD_NUMBER: _builtins.int
+    LICENSEE_FIELD_NUMBER: _builtins.int
+    COOPERATIVE_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    OUTSIDE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    NEGOTIATION_FIELD_NUMBER: _builtins.int
+    BENEFICIARIES_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    RESPOND_BY_TIME_FIELD_NUMBER: _builtins.int
+    DECLINE_REASON_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "mandateRequests/{mandate_request}"."""
+    offering: _builtins.str
+    """The offering it started from."""
+    licensee: _builtins.str
+    """The buyer."""
+    cooperative: _builtins.str
+    """The cooperative."""
+    message: _builtins.str
+    """What the buyer says to the members."""
+    state: Global___MandateRequestState.ValueType
+    """Where it stands."""
+    proposal: _builtins.str
+    """The proposal drafted; empty before."""
+    negotiation: _builtins.str
+    """The negotiation that went on; empty before."""
+    decline_reason: _builtins.str
+    """Why it was declined; empty otherwise."""
+    @_builtins.property
+    def scope(self) -> _scope_pb2.SharingScope:
+        """What is asked for; its floor_price is the price offered."""
+
+    @_builtins.property
+    def outside(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which dimensions leave the rule, each in a sentence; or which prohibition it meets."""
+
+    @_builtins.property
+    def beneficiaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Domains and LEIs of the buyer that registers know: members tied to them do not vote on it."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def respond_by_time(self) -> _timestamp_pb2.Timestamp:
+        """The response clock: by when it is put to the members, or declined by itself."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        offering: _builtins.str = ...,
+        licensee: _builtins.str = ...,
+        cooperative: _builtins.str = ...,
+        scope: _scope_pb2.SharingScope | None = ...,
+        outside: _abc.Iterable[_builtins.str] | None = ...,
+        message: _builtins.str = ...,
+        state: Global___MandateRequestState.ValueType = ...,
+        proposal: _builtins.str = ...,
+        negotiation: _builtins.str = ...,
+        beneficiaries: _abc.Iterable[_builtins.str] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        respond_by_time: _timestamp_pb2.Timestamp | None = ...,
+        decline_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "respond_by_time", b"respond_by_time", "scope", b"scope"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beneficiaries", b"beneficiaries", "cooperative", b"cooperative", "create_time", b"create_time", "decline_reason", b"decline_reason", "licensee", b"licensee", "message", b"message", "name", b"name", "negotiation", b"negotiation", "offering", b"offering", "outside", b"outside", "proposal", b"proposal", "respond_by_time", b"respond_by_time", "scope", b"scope", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MandateRequest: _TypeAlias = MandateRequest  # noqa: Y015
+
+@_typing.final
+class RequestMandateRequest(_message.Message):
+    """Asks members for something outside their rules. What is asked binds the buyer until it is answered or taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OFFERING_FIELD_NUMBER: _builtins.int
+    WISH_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    offering: _builtins.str
+    """The offering to start from: what the wish leaves out is taken from it."""
+    message: _builtins.str
+    """What the buyer says to the members."""
+    @_builtins.property
+    def wish(self) -> Global___Wish:
+        """What the buyer wants."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        offering: _builtins.str = ...,
+        wish: Global___Wish | None = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["wish", b"wish"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "offering", b"offering", "request_id", b"request_id", "wish", b"wish"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestMandateRequest: _TypeAlias = RequestMandateRequest  # noqa: Y015
+
+@_typing.final
+class GetMandateRequestRequest(_message.Message):
+    """Asks for a request outside the mandate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMandateRequestRequest: _TypeAlias = GetMandateRequestRequest  # noqa: Y015
+
+@_typing.final
+class ListMandateRequestsRequest(_message.Message):
+    """Asks for a page of the caller's requests outside the mandate, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 0 means 50."""
+    page_token: _builtins.str
+    """From the previous page; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMandateRequestsRequest: _TypeAlias = ListMandateRequestsRequest  # noqa: Y015
+
+@_typing.final
+class ListMandateRequestsResponse(_message.Message):
+    """A page of requests outside the mandate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MANDATE_REQUESTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
+    @_builtins.property
+    def mandate_requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___MandateRequest]:
+        """The requests."""
+
+    def __init__(
+        self,
+        *,
+        mandate_requests: _abc.Iterable[Global___MandateRequest] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mandate_requests", b"mandate_requests", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMandateRequestsResponse: _TypeAlias = ListMandateRequestsResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawMandateRequestRequest(_message.Message):
+    """Takes a request back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawMandateRequestRequest: _TypeAlias = WithdrawMandateRequestRequest  # noqa: Y015
+
+@_typing.final
+class GetKeySetRequest(_message.Message):
+    """Asks for the keys that verify licenses."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeySetRequest: _TypeAlias = GetKeySetRequest  # noqa: Y015
+
+@_typing.final
+class KeySet(_message.Message):
+    """Public keys."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JWKS_JSON_FIELD_NUMBER: _builtins.int
+    jwks_json: _builtins.str
+    """A JSON Web Key Set with Ed25519 keys: the current key, the next one, and every earlier one, because licenses live long."""
+    def __init__(
+        self,
+        *,
+        jwks_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jwks_json", b"jwks_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeySet: _TypeAlias = KeySet  # noqa: Y015
 
 @_typing.final
 class Wish(_message.Message):
@@ -430,6 +902,7 @@ class LicenseTerms(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     AGREE_TIME_FIELD_NUMBER: _builtins.int
     EMERGENCY_SUSPENSION_FIELD_NUMBER: _builtins.int
+    MEMBER_RECALL_FIELD_NUMBER: _builtins.int
     license: _builtins.str
     """The license these terms belong to."""
     licensor: _builtins.str
@@ -454,6 +927,8 @@ class LicenseTerms(_message.Message):
     """Always true: an emergency narrowing by the cooperative's board may suspend access for at most 30 days, and the
     term is extended by as long.
     """
+    member_recall: _builtins.bool
+    """Whether the license ends when members narrow or end its rule so that it is no longer inside. As the rule said."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
         """What is licensed. Its floor_price is the agreed price."""
@@ -483,10 +958,11 @@ class LicenseTerms(_message.Message):
         price: _money_pb2.Money | None = ...,
         agree_time: _timestamp_pb2.Timestamp | None = ...,
         emergency_suspension: _builtins.bool = ...,
+        member_recall: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "price", b"price", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "category", b"category", "duration_seconds", b"duration_seconds", "emergency_suspension", b"emergency_suspension", "license", b"license", "licensee", b"licensee", "licensor", b"licensor", "offering", b"offering", "offering_hash", b"offering_hash", "price", b"price", "rule_hash", b"rule_hash", "rule_revision", b"rule_revision", "scope", b"scope", "sharing_rule", b"sharing_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "category", b"category", "duration_seconds", b"duration_seconds", "emergency_suspension", b"emergency_suspension", "license", b"license", "licensee", b"licensee", "licensor", b"licensor", "member_recall", b"member_recall", "offering", b"offering", "offering_hash", b"offering_hash", "price", b"price", "rule_hash", b"rule_hash", "rule_revision", b"rule_revision", "scope", b"scope", "sharing_rule", b"sharing_rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -506,6 +982,9 @@ class License(_message.Message):
     ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     END_REASON_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SUSPEND_TIME_FIELD_NUMBER: _builtins.int
+    SUSPENDED_BY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "licenses/{license}"."""
     terms_hash: _builtins.str
@@ -516,6 +995,8 @@ class License(_message.Message):
     """The negotiation it came from."""
     end_reason: _builtins.str
     """Why it was ended early; empty otherwise."""
+    suspended_by: _builtins.str
+    """The emergency prohibition that suspends it; empty while it is not suspended."""
     @_builtins.property
     def terms(self) -> Global___LicenseTerms:
         """What was agreed."""
@@ -528,6 +1009,14 @@ class License(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ends or ended; absent before activation."""
 
+    @_builtins.property
+    def signature(self) -> _signature_pb2.Signature:
+        """Licensing's signature over "rochdale-license-v1" and terms_hash."""
+
+    @_builtins.property
+    def suspend_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is suspended; absent while it is not."""
+
     def __init__(
         self,
         *,
@@ -539,10 +1028,13 @@ class License(_message.Message):
         activate_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         end_reason: _builtins.str = ...,
+        signature: _signature_pb2.Signature | None = ...,
+        suspend_time: _timestamp_pb2.Timestamp | None = ...,
+        suspended_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_time", b"end_time", "terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_time", b"end_time", "signature", b"signature", "suspend_time", b"suspend_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_reason", b"end_reason", "end_time", b"end_time", "name", b"name", "negotiation", b"negotiation", "state", b"state", "terms", b"terms", "terms_hash", b"terms_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_reason", b"end_reason", "end_time", b"end_time", "name", b"name", "negotiation", b"negotiation", "signature", b"signature", "state", b"state", "suspend_time", b"suspend_time", "suspended_by", b"suspended_by", "terms", b"terms", "terms_hash", b"terms_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -664,7 +1156,7 @@ Global___ListLicenseesResponse: _TypeAlias = ListLicenseesResponse  # noqa: Y015
 
 @_typing.final
 class AttestCategoryRequest(_message.Message):
-    """Attests a licensee's category."""
+    """Attests a licensee's category by hand, where no register can tell. Two operators have to say the same."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -56,6 +56,36 @@ class LicensingServiceStub:
                 request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.AttestCategoryRequest.SerializeToString,
                 response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.Licensee.FromString,
                 _registered_method=True)
+        self.ClaimRegisterEntry = channel.unary_unary(
+                '/rochdale.licensing.v1.LicensingService/ClaimRegisterEntry',
+                request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ClaimRegisterEntryRequest.SerializeToString,
+                response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.Licensee.FromString,
+                _registered_method=True)
+        self.RequestMandate = channel.unary_unary(
+                '/rochdale.licensing.v1.LicensingService/RequestMandate',
+                request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.RequestMandateRequest.SerializeToString,
+                response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.FromString,
+                _registered_method=True)
+        self.GetMandateRequest = channel.unary_unary(
+                '/rochdale.licensing.v1.LicensingService/GetMandateRequest',
+                request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.GetMandateRequestRequest.SerializeToString,
+                response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.FromString,
+                _registered_method=True)
+        self.ListMandateRequests = channel.unary_unary(
+                '/rochdale.licensing.v1.LicensingService/ListMandateRequests',
+                request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ListMandateRequestsRequest.SerializeToString,
+                response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ListMandateRequestsResponse.FromString,
+                _registered_method=True)
+        self.WithdrawMandateRequest = channel.unary_unary(
+                '/rochdale.licensing.v1.LicensingService/WithdrawMandateRequest',
+                request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.WithdrawMandateRequestRequest.SerializeToString,
+                response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.FromString,
+                _registered_method=True)
+        self.GetKeySet = channel.unary_unary(
+                '/rochdale.licensing.v1.LicensingService/GetKeySet',
+                request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.GetKeySetRequest.SerializeToString,
+                response_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.KeySet.FromString,
+                _registered_method=True)
         self.RequestQuote = channel.unary_unary(
                 '/rochdale.licensing.v1.LicensingService/RequestQuote',
                 request_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.RequestQuoteRequest.SerializeToString,
@@ -136,7 +166,56 @@ class LicensingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AttestCategory(self, request, context):
-        """An operator attests a category. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+        """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
+        category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimRegisterEntry(self, request, context):
+        """A buyer names its entry in a public register; it is looked up, and the category computed anew from all that is known:
+        a group counts by its ultimate parent, and what is not known counts as the dearest category. A retry gets the first
+        answer. Refuses with LICENSEE_NOT_REGISTERED, IDENTIFIER_INVALID, REGISTER_NOT_CONFIGURED, REGISTER_UNAVAILABLE (try
+        again), REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestMandate(self, request, context):
+        """A buyer asks members for something their rules do not allow; a proposal is drafted from it. A retry gets the first
+        answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, MANDATE_NOT_NEEDED (a rule
+        allows it already; request the license), REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMandateRequest(self, request, context):
+        """One request outside the mandate. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMandateRequests(self, request, context):
+        """The caller's requests outside the mandate, or a cooperative's. Refuses with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawMandateRequest(self, request, context):
+        """The buyer takes it back, as long as no license came of it. Again changes nothing. Refuses with NOT_FOUND,
+        MANDATE_REQUEST_OVER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKeySet(self, request, context):
+        """The keys that verify licenses. Anybody may call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -249,6 +328,36 @@ def add_LicensingServiceServicer_to_server(servicer, server):
                     servicer.AttestCategory,
                     request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.AttestCategoryRequest.FromString,
                     response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.Licensee.SerializeToString,
+            ),
+            'ClaimRegisterEntry': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimRegisterEntry,
+                    request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ClaimRegisterEntryRequest.FromString,
+                    response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.Licensee.SerializeToString,
+            ),
+            'RequestMandate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestMandate,
+                    request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.RequestMandateRequest.FromString,
+                    response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.SerializeToString,
+            ),
+            'GetMandateRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMandateRequest,
+                    request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.GetMandateRequestRequest.FromString,
+                    response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.SerializeToString,
+            ),
+            'ListMandateRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMandateRequests,
+                    request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ListMandateRequestsRequest.FromString,
+                    response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ListMandateRequestsResponse.SerializeToString,
+            ),
+            'WithdrawMandateRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawMandateRequest,
+                    request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.WithdrawMandateRequestRequest.FromString,
+                    response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.SerializeToString,
+            ),
+            'GetKeySet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKeySet,
+                    request_deserializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.GetKeySetRequest.FromString,
+                    response_serializer=rochdale_dot_licensing_dot_v1_dot_licensing__pb2.KeySet.SerializeToString,
             ),
             'RequestQuote': grpc.unary_unary_rpc_method_handler(
                     servicer.RequestQuote,
@@ -411,6 +520,168 @@ class LicensingService:
             '/rochdale.licensing.v1.LicensingService/AttestCategory',
             rochdale_dot_licensing_dot_v1_dot_licensing__pb2.AttestCategoryRequest.SerializeToString,
             rochdale_dot_licensing_dot_v1_dot_licensing__pb2.Licensee.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimRegisterEntry(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.licensing.v1.LicensingService/ClaimRegisterEntry',
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ClaimRegisterEntryRequest.SerializeToString,
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.Licensee.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestMandate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.licensing.v1.LicensingService/RequestMandate',
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.RequestMandateRequest.SerializeToString,
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMandateRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.licensing.v1.LicensingService/GetMandateRequest',
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.GetMandateRequestRequest.SerializeToString,
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMandateRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.licensing.v1.LicensingService/ListMandateRequests',
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ListMandateRequestsRequest.SerializeToString,
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.ListMandateRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawMandateRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.licensing.v1.LicensingService/WithdrawMandateRequest',
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.WithdrawMandateRequestRequest.SerializeToString,
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.MandateRequest.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKeySet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.licensing.v1.LicensingService/GetKeySet',
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.GetKeySetRequest.SerializeToString,
+            rochdale_dot_licensing_dot_v1_dot_licensing__pb2.KeySet.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,7 +46,30 @@ class LicensingServiceStub:
     ListLicensees: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.ListLicenseesRequest, _licensing_pb2.ListLicenseesResponse]
     """All licensees, for operators. Refuses with PAGE_TOKEN_INVALID."""
     AttestCategory: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.AttestCategoryRequest, _licensing_pb2.Licensee]
-    """An operator attests a category. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED."""
+    """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
+    category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+    """
+    ClaimRegisterEntry: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.ClaimRegisterEntryRequest, _licensing_pb2.Licensee]
+    """A buyer names its entry in a public register; it is looked up, and the category computed anew from all that is known:
+    a group counts by its ultimate parent, and what is not known counts as the dearest category. A retry gets the first
+    answer. Refuses with LICENSEE_NOT_REGISTERED, IDENTIFIER_INVALID, REGISTER_NOT_CONFIGURED, REGISTER_UNAVAILABLE (try
+    again), REQUEST_ID_REUSED.
+    """
+    RequestMandate: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.RequestMandateRequest, _licensing_pb2.MandateRequest]
+    """A buyer asks members for something their rules do not allow; a proposal is drafted from it. A retry gets the first
+    answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, MANDATE_NOT_NEEDED (a rule
+    allows it already; request the license), REQUEST_ID_REUSED.
+    """
+    GetMandateRequest: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.GetMandateRequestRequest, _licensing_pb2.MandateRequest]
+    """One request outside the mandate. Refuses with NOT_FOUND."""
+    ListMandateRequests: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.ListMandateRequestsRequest, _licensing_pb2.ListMandateRequestsResponse]
+    """The caller's requests outside the mandate, or a cooperative's. Refuses with PAGE_TOKEN_INVALID."""
+    WithdrawMandateRequest: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.WithdrawMandateRequestRequest, _licensing_pb2.MandateRequest]
+    """The buyer takes it back, as long as no license came of it. Again changes nothing. Refuses with NOT_FOUND,
+    MANDATE_REQUEST_OVER.
+    """
+    GetKeySet: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.GetKeySetRequest, _licensing_pb2.KeySet]
+    """The keys that verify licenses. Anybody may call."""
     RequestQuote: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.RequestQuoteRequest, _licensing_pb2.Quote]
     """What a wish would cost. A retry gets the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
     OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
@@ -104,7 +127,30 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     ListLicensees: _aio.UnaryUnaryMultiCallable[_licensing_pb2.ListLicenseesRequest, _licensing_pb2.ListLicenseesResponse]  # type: ignore[assignment]
     """All licensees, for operators. Refuses with PAGE_TOKEN_INVALID."""
     AttestCategory: _aio.UnaryUnaryMultiCallable[_licensing_pb2.AttestCategoryRequest, _licensing_pb2.Licensee]  # type: ignore[assignment]
-    """An operator attests a category. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED."""
+    """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
+    category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+    """
+    ClaimRegisterEntry: _aio.UnaryUnaryMultiCallable[_licensing_pb2.ClaimRegisterEntryRequest, _licensing_pb2.Licensee]  # type: ignore[assignment]
+    """A buyer names its entry in a public register; it is looked up, and the category computed anew from all that is known:
+    a group counts by its ultimate parent, and what is not known counts as the dearest category. A retry gets the first
+    answer. Refuses with LICENSEE_NOT_REGISTERED, IDENTIFIER_INVALID, REGISTER_NOT_CONFIGURED, REGISTER_UNAVAILABLE (try
+    again), REQUEST_ID_REUSED.
+    """
+    RequestMandate: _aio.UnaryUnaryMultiCallable[_licensing_pb2.RequestMandateRequest, _licensing_pb2.MandateRequest]  # type: ignore[assignment]
+    """A buyer asks members for something their rules do not allow; a proposal is drafted from it. A retry gets the first
+    answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, MANDATE_NOT_NEEDED (a rule
+    allows it already; request the license), REQUEST_ID_REUSED.
+    """
+    GetMandateRequest: _aio.UnaryUnaryMultiCallable[_licensing_pb2.GetMandateRequestRequest, _licensing_pb2.MandateRequest]  # type: ignore[assignment]
+    """One request outside the mandate. Refuses with NOT_FOUND."""
+    ListMandateRequests: _aio.UnaryUnaryMultiCallable[_licensing_pb2.ListMandateRequestsRequest, _licensing_pb2.ListMandateRequestsResponse]  # type: ignore[assignment]
+    """The caller's requests outside the mandate, or a cooperative's. Refuses with PAGE_TOKEN_INVALID."""
+    WithdrawMandateRequest: _aio.UnaryUnaryMultiCallable[_licensing_pb2.WithdrawMandateRequestRequest, _licensing_pb2.MandateRequest]  # type: ignore[assignment]
+    """The buyer takes it back, as long as no license came of it. Again changes nothing. Refuses with NOT_FOUND,
+    MANDATE_REQUEST_OVER.
+    """
+    GetKeySet: _aio.UnaryUnaryMultiCallable[_licensing_pb2.GetKeySetRequest, _licensing_pb2.KeySet]  # type: ignore[assignment]
+    """The keys that verify licenses. Anybody may call."""
     RequestQuote: _aio.UnaryUnaryMultiCallable[_licensing_pb2.RequestQuoteRequest, _licensing_pb2.Quote]  # type: ignore[assignment]
     """What a wish would cost. A retry gets the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
     OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
@@ -183,7 +229,66 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _licensing_pb2.AttestCategoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Licensee, _abc.Awaitable[_licensing_pb2.Licensee]]:
-        """An operator attests a category. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED."""
+        """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
+        category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimRegisterEntry(
+        self,
+        request: _licensing_pb2.ClaimRegisterEntryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.Licensee, _abc.Awaitable[_licensing_pb2.Licensee]]:
+        """A buyer names its entry in a public register; it is looked up, and the category computed anew from all that is known:
+        a group counts by its ultimate parent, and what is not known counts as the dearest category. A retry gets the first
+        answer. Refuses with LICENSEE_NOT_REGISTERED, IDENTIFIER_INVALID, REGISTER_NOT_CONFIGURED, REGISTER_UNAVAILABLE (try
+        again), REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def RequestMandate(
+        self,
+        request: _licensing_pb2.RequestMandateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.MandateRequest, _abc.Awaitable[_licensing_pb2.MandateRequest]]:
+        """A buyer asks members for something their rules do not allow; a proposal is drafted from it. A retry gets the first
+        answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED, CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, MANDATE_NOT_NEEDED (a rule
+        allows it already; request the license), REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetMandateRequest(
+        self,
+        request: _licensing_pb2.GetMandateRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.MandateRequest, _abc.Awaitable[_licensing_pb2.MandateRequest]]:
+        """One request outside the mandate. Refuses with NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListMandateRequests(
+        self,
+        request: _licensing_pb2.ListMandateRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.ListMandateRequestsResponse, _abc.Awaitable[_licensing_pb2.ListMandateRequestsResponse]]:
+        """The caller's requests outside the mandate, or a cooperative's. Refuses with PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def WithdrawMandateRequest(
+        self,
+        request: _licensing_pb2.WithdrawMandateRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.MandateRequest, _abc.Awaitable[_licensing_pb2.MandateRequest]]:
+        """The buyer takes it back, as long as no license came of it. Again changes nothing. Refuses with NOT_FOUND,
+        MANDATE_REQUEST_OVER.
+        """
+
+    @_abc_1.abstractmethod
+    def GetKeySet(
+        self,
+        request: _licensing_pb2.GetKeySetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_licensing_pb2.KeySet, _abc.Awaitable[_licensing_pb2.KeySet]]:
+        """The keys that verify licenses. Anybody may call."""
 
     @_abc_1.abstractmethod
     def RequestQuote(

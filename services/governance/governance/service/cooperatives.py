@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from governance import domain, store
+from governance.service.base import Context, announce_enacted, last, own_cooperative
 from rochdale.governance.v1 import events_pb2, governance_pb2_grpc
 from rochdale.governance.v1 import governance_pb2 as pb
 from rochdale.identity.v1 import identity_pb2
@@ -33,8 +30,6 @@ ACCESS = {
     "ListSharingRules": PUBLIC,
 }
 
-Context = Any  # grpc.aio.ServicerContext, which no RPC of ours looks at
-
 
 class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
     """Cooperatives, members and sharing rules."""
@@ -47,17 +42,17 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, id, request, pb.Cooperative):
                 return earlier
-            cooperative = await store.insert_cooperative(
+            cooperative = await store.cooperatives.insert_cooperative(
                 connection, id, request.display_name, request.description, request.charter, now()
             )
             if cooperative is None:
-                raise domain.cooperative_exists(id)
+                raise domain.cooperatives.cooperative_exists(id)
             await announce(connection, events_pb2.CooperativeCreated(cooperative=cooperative))
             return await remember(connection, id, request, cooperative)
 
     async def GetCooperative(self, request: pb.GetCooperativeRequest, context: Context) -> pb.Cooperative:
         async with self._database.read() as connection:
-            cooperative = await store.cooperative(connection, _last(request.name))
+            cooperative = await store.cooperatives.cooperative(connection, last(request.name))
         if cooperative is None:
             raise not_found(request.name)
         return cooperative
@@ -68,17 +63,17 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
         size = paging.size(request.page_size)
         position = paging.decode("cooperatives", request.page_token, str)
         async with self._database.read() as connection:
-            rows = await store.cooperatives(connection, str(position[0]) if position else None, size + 1)
-        shown, token = paging.page("cooperatives", rows, size, lambda row: (_last(row.name),))
+            rows = await store.cooperatives.cooperatives(connection, str(position[0]) if position else None, size + 1)
+        shown, token = paging.page("cooperatives", rows, size, lambda row: (last(row.name),))
         return pb.ListCooperativesResponse(cooperatives=shown, next_page_token=token)
 
     async def AddMembers(self, request: pb.AddMembersRequest, context: Context) -> pb.AddMembersResponse:
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.AddMembersResponse):
                 return earlier
-            await _own(connection, request.parent)
+            await own_cooperative(connection, request.parent)
             new = [(new_id("mem"), reference) for reference in request.references]
-            added = await store.insert_members(connection, _last(request.parent), new, now())
+            added = await store.members.insert_members(connection, last(request.parent), new, now())
             if added:
                 await announce(connection, events_pb2.MemberJoined(members=added))
             reply = pb.AddMembersResponse(
@@ -90,9 +85,9 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
         name, size = f"{request.parent}/members", paging.size(request.page_size)
         position = paging.decode(name, request.page_token, str)
         async with self._database.read() as connection:
-            await _own(connection, request.parent, lock=False)
-            rows = await store.members(
-                connection, _last(request.parent), str(position[0]) if position else None, size + 1
+            await own_cooperative(connection, request.parent, lock=False)
+            rows = await store.members.members(
+                connection, last(request.parent), str(position[0]) if position else None, size + 1
             )
         shown, token = paging.page(name, rows, size, lambda row: (row.reference,))
         return pb.ListMembersResponse(members=shown, next_page_token=token)
@@ -101,8 +96,8 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.SharingRule):
                 return earlier
-            cooperative = await _own(connection, request.parent)
-            domain.check_scope(request.scope, _last(request.parent))
+            cooperative = await own_cooperative(connection, request.parent)
+            domain.rules.check_scope(request.scope, last(request.parent))
             at = now()
             proposed = pb.SharingRule(
                 name=f"{request.parent}/sharingRules/{new_id('rule')}",
@@ -113,24 +108,24 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
                 state=pb.RULE_STATE_PROPOSED,
                 create_time=to_timestamp(at),
             )
-            rule = domain.approve(proposed, caller().key, cooperative.charter.required_approvals, at)
+            rule = domain.rules.approve(proposed, caller().key, cooperative.charter.required_approvals, at)
             assert rule is not None, "the first approval always changes a new rule"
-            await store.insert_rule(connection, rule)
-            await _announce_enacted(connection, rule)
+            await store.rules.insert_rule(connection, rule)
+            await announce_enacted(connection, rule)
             return await remember(connection, caller().organization, request, rule)
 
     async def ApproveSharingRule(self, request: pb.ApproveSharingRuleRequest, context: Context) -> pb.SharingRule:
         parent, _, id = request.name.partition("/sharingRules/")
         async with self._database.begin() as connection:
-            cooperative = await _own(connection, parent, request.name)
-            rule = await store.rule(connection, _last(parent), id)
+            cooperative = await own_cooperative(connection, parent, request.name)
+            rule = await store.rules.rule(connection, last(parent), id)
             if rule is None:
                 raise not_found(request.name)
-            approved = domain.approve(rule, caller().key, cooperative.charter.required_approvals, now())
+            approved = domain.rules.approve(rule, caller().key, cooperative.charter.required_approvals, now())
             if approved is None:
                 return rule
-            await store.update_rule(connection, approved)
-            await _announce_enacted(connection, approved)
+            await store.rules.update_rule(connection, approved)
+            await announce_enacted(connection, approved)
             return approved
 
     async def NarrowSharingRule(self, request: pb.NarrowSharingRuleRequest, context: Context) -> pb.SharingRule:
@@ -138,57 +133,38 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.SharingRule):
                 return earlier
-            await _own(connection, parent, request.name)
-            rule = await store.rule(connection, _last(parent), id)
+            await own_cooperative(connection, parent, request.name)
+            rule = await store.rules.rule(connection, last(parent), id)
             if rule is None:
                 raise not_found(request.name)
             scope = request.scope if request.HasField("scope") else None
-            narrowed = domain.narrow(rule, request.revision, scope, caller().key, now())
+            narrowed = domain.rules.narrow(rule, request.revision, scope, caller().key, now())
             # The end first: the database lets a rule have one live revision at a time.
-            await store.update_rule(connection, narrowed.ended)
+            await store.rules.update_rule(connection, narrowed.ended)
             if narrowed.next is not None:
-                await store.insert_rule(connection, narrowed.next)
+                await store.rules.insert_rule(connection, narrowed.next)
             await announce(connection, events_pb2.RuleNarrowed(sharing_rule=narrowed.latest))
             return await remember(connection, caller().organization, request, narrowed.latest)
 
     async def GetSharingRule(self, request: pb.GetSharingRuleRequest, context: Context) -> pb.SharingRule:
         parent, _, id = request.name.partition("/sharingRules/")
         async with self._database.read() as connection:
-            rule = await store.rule(connection, _last(parent), id, request.revision)
+            rule = await store.rules.rule(connection, last(parent), id, request.revision)
         hidden = rule is not None and rule.state == pb.RULE_STATE_PROPOSED
-        if rule is None or (hidden and not domain.sees_proposals(optional_caller(), _last(parent))):
+        if rule is None or (hidden and not domain.cooperatives.sees_proposals(optional_caller(), last(parent))):
             raise not_found(request.name)
         return rule
 
     async def ListSharingRules(
         self, request: pb.ListSharingRulesRequest, context: Context
     ) -> pb.ListSharingRulesResponse:
-        id, size = _last(request.parent), paging.size(request.page_size)
-        proposed = domain.sees_proposals(optional_caller(), id)
+        id, size = last(request.parent), paging.size(request.page_size)
+        proposed = domain.cooperatives.sees_proposals(optional_caller(), id)
         name = f"{request.parent}/sharingRules?{proposed}"
         position = paging.decode(name, request.page_token, str)
         async with self._database.read() as connection:
-            if await store.cooperative(connection, id) is None:
+            if await store.cooperatives.cooperative(connection, id) is None:
                 raise not_found(request.parent)
-            rows = await store.rules(connection, id, str(position[0]) if position else None, size + 1, proposed)
-        shown, token = paging.page(name, rows, size, lambda row: (_last(row.name),))
+            rows = await store.rules.rules(connection, id, str(position[0]) if position else None, size + 1, proposed)
+        shown, token = paging.page(name, rows, size, lambda row: (last(row.name),))
         return pb.ListSharingRulesResponse(sharing_rules=shown, next_page_token=token)
-
-
-async def _own(connection: AsyncConnection, parent: str, asked: str = "", lock: bool = True) -> pb.Cooperative:
-    """The caller's own cooperative; another's, and what is in it, answers as if it did not exist."""
-    cooperative = None
-    if caller().organization == _last(parent):
-        cooperative = await store.cooperative(connection, _last(parent), lock)
-    if cooperative is None:
-        raise not_found(asked or parent)
-    return cooperative
-
-
-async def _announce_enacted(connection: AsyncConnection, rule: pb.SharingRule) -> None:
-    if rule.state == pb.RULE_STATE_IN_FORCE:
-        await announce(connection, events_pb2.RuleEnacted(sharing_rule=rule))
-
-
-def _last(name: str) -> str:
-    return name.rsplit("/", 1)[1]

@@ -6,28 +6,12 @@ import datetime as dt
 from dataclasses import dataclass
 
 from rochdale.governance.v1 import governance_pb2 as pb
-from rochdale.identity.v1 import identity_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit.chain import hash_of_rule
 from rochdale_kit.clock import from_timestamp, to_timestamp
-from rochdale_kit.identity import Principal
 from rochdale_kit.money import require_currency
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import require_inside, require_well_formed
-
-
-def cooperative_exists(id: str) -> Refusal:
-    return Refusal(
-        "COOPERATIVE_EXISTS", f"{id} has founded its cooperative already.", Kind.EXISTS, name=f"cooperatives/{id}"
-    )
-
-
-def sees_proposals(principal: Principal | None, cooperative_id: str) -> bool:
-    """Whether somebody may look at rules that never were in force: the cooperative's stewards and the operator."""
-    if principal is None:
-        return False
-    steward = principal.organization == cooperative_id and identity_pb2.ROLE_STEWARD in principal.roles
-    return steward or principal.is_operator
 
 
 def check_scope(scope: scope_pb2.SharingScope, cooperative_id: str) -> None:

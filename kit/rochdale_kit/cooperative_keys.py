@@ -1,0 +1,151 @@
+"""A cooperative's own keys: what they sign, and how a verifier follows from one key it knows to all later ones.
+
+The private half never comes here but in the hands of the cooperative's own program. Where keys are kept is not here.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rochdale.governance.v1 import governance_pb2
+from rochdale.type.v1 import signature_pb2
+from rochdale_kit.clock import from_timestamp, to_timestamp
+from rochdale_kit.refusals import Kind, Refusal
+from rochdale_kit.signing import (
+    COOPERATIVE_KEY_PREFIX,
+    KeySet,
+    SigningKey,
+    canonical_hash,
+    public_key_of,
+    sign_hash,
+    thumbprint,
+    verify_hash,
+)
+
+_SIGNED = ("cooperative", "key_id", "public_key", "begin_time", "previous_key_id", "previous_compromised")
+
+
+def introduce(
+    cooperative: str,
+    key: SigningKey,
+    begin: dt.datetime,
+    previous: SigningKey | None = None,
+    previous_compromised: bool = False,
+) -> governance_pb2.CooperativeKey:
+    """The public half of a new key, as the cooperative's program sends it to governance. cooperative: resource name."""
+    introduced = governance_pb2.CooperativeKey(
+        cooperative=cooperative,
+        key_id=key.key_id,
+        public_key=key.public_bytes,
+        begin_time=to_timestamp(begin),
+        previous_key_id=previous.key_id if previous else "",
+        previous_compromised=previous_compromised,
+    )
+    hashed = canonical_hash(introduced, *_SIGNED)
+    introduced.own_signature.CopyFrom(sign_hash(key, COOPERATIVE_KEY_PREFIX, hashed))
+    if previous is not None:
+        introduced.previous_signature.CopyFrom(sign_hash(previous, COOPERATIVE_KEY_PREFIX, hashed))
+    return introduced
+
+
+@dataclass(frozen=True)
+class _Link:
+    key_id: str
+    keys: KeySet
+    begin: dt.datetime
+    end: dt.datetime | None
+    compromised: bool
+
+
+class CooperativeKeys:
+    """The keys of one cooperative that a verifier believes."""
+
+    def __init__(self, cooperative: str, links: Sequence[_Link]) -> None:
+        self.cooperative = cooperative
+        self._links = {link.key_id: link for link in links}
+        self.latest_id = links[-1].key_id if links else ""
+
+    @classmethod
+    def none(cls, cooperative: str) -> CooperativeKeys:
+        """Of a cooperative that has no key yet: nothing holds."""
+        return cls(cooperative, [])
+
+    @classmethod
+    def follow(
+        cls, cooperative: str, introduced: Sequence[governance_pb2.CooperativeKey], pin: str = ""
+    ) -> CooperativeKeys:
+        """From the pinned key on; without a pin, from the first. Refuses a broken line with COOPERATIVE_KEY_INVALID.
+
+        cooperative: resource name. introduced: first to latest. pin: id of the key the verifier knows by itself; keys
+        before it are not believed, and a line that does not lead through it is refused.
+        """
+        if not introduced:
+            if pin:
+                raise _invalid(f"{cooperative} shows no keys, and {pin} is pinned")
+            return cls.none(cooperative)
+        for index, one in enumerate(introduced):
+            _require_link(cooperative, one, introduced[index - 1] if index else None)
+        start = 0
+        if pin:
+            start = next((index for index, one in enumerate(introduced) if one.key_id == pin), -1)
+            if start < 0:
+                raise _invalid(f"the pinned key {pin} is not among those of {cooperative}")
+        links = []
+        for index, one in enumerate(introduced):
+            later = introduced[index + 1] if index + 1 < len(introduced) else None
+            if index >= start:
+                links.append(
+                    _Link(
+                        one.key_id,
+                        KeySet({one.key_id: public_key_of(one.public_key)}),
+                        from_timestamp(one.begin_time),
+                        None if later is None else from_timestamp(later.begin_time),
+                        later is not None and later.previous_compromised,
+                    )
+                )
+        return cls(cooperative, links)
+
+    def __bool__(self) -> bool:
+        return bool(self._links)
+
+    def verify(
+        self, signature: signature_pb2.Signature, prefix: bytes, hashed: str, at: dt.datetime | None = None
+    ) -> bool:
+        """Whether one of these keys made a signature, and at that time was the one that signs. A compromised key made none.
+
+        at: when it was made, where the signed thing says so.
+        """
+        link = self._links.get(signature.key_id)
+        if link is None or link.compromised or not verify_hash(link.keys, signature, prefix, hashed):
+            return False
+        return at is None or (link.begin <= at and (link.end is None or at <= link.end))
+
+
+def _require_link(
+    cooperative: str, one: governance_pb2.CooperativeKey, before: governance_pb2.CooperativeKey | None
+) -> None:
+    if one.cooperative != cooperative:
+        raise _invalid(f"the key {one.key_id} is {one.cooperative or 'nobody'}'s, not {cooperative}'s")
+    if len(one.public_key) != 32 or thumbprint(public_key_of(one.public_key)) != one.key_id:
+        raise _invalid(f"{one.key_id} is not the thumbprint of its key")
+    hashed = canonical_hash(one, *_SIGNED)
+    own = KeySet({one.key_id: public_key_of(one.public_key)})
+    if not verify_hash(own, one.own_signature, COOPERATIVE_KEY_PREFIX, hashed):
+        raise _invalid(f"the key {one.key_id} did not sign its own introduction")
+    if before is None:
+        if one.previous_key_id:
+            raise _invalid(f"the first key, {one.key_id}, names one before it")
+        return
+    if one.previous_key_id != before.key_id or one.key_id == before.key_id:
+        raise _invalid(f"the key {one.key_id} does not follow {before.key_id}")
+    if from_timestamp(one.begin_time) <= from_timestamp(before.begin_time):
+        raise _invalid(f"the key {one.key_id} begins before the key it follows")
+    earlier = KeySet({before.key_id: public_key_of(before.public_key)})
+    if not verify_hash(earlier, one.previous_signature, COOPERATIVE_KEY_PREFIX, hashed):
+        raise _invalid(f"the key {one.key_id} is not introduced by the key before it")
+
+
+def _invalid(what: str) -> Refusal:
+    return Refusal("COOPERATIVE_KEY_INVALID", f"{what[0].upper()}{what[1:]}.", Kind.INVALID)

@@ -1,0 +1,1 @@
+"""Governance's RPCs, one file a service of the contract, each told as load, decide, save, announce, reply."""
