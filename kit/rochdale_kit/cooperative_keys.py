@@ -87,6 +87,9 @@ class CooperativeKeys:
             return cls.none(cooperative)
         for index, one in enumerate(introduced):
             _require_link(cooperative, one, introduced[index - 1] if index else None)
+        # A stolen key introduced once more would have back all that was ever signed with it.
+        if len({one.key_id for one in introduced}) != len(introduced):
+            raise _invalid(f"{cooperative} shows a key twice")
         start = 0
         if pin:
             start = next((index for index, one in enumerate(introduced) if one.key_id == pin), -1)
@@ -130,6 +133,8 @@ def _require_link(
         raise _invalid(f"the key {one.key_id} is {one.cooperative or 'nobody'}'s, not {cooperative}'s")
     if len(one.public_key) != 32 or thumbprint(public_key_of(one.public_key)) != one.key_id:
         raise _invalid(f"{one.key_id} is not the thumbprint of its key")
+    if not _has_begin(one):
+        raise _invalid(f"the key {one.key_id} does not say since when it signs")
     hashed = canonical_hash(one, *_SIGNED)
     own = KeySet({one.key_id: public_key_of(one.public_key)})
     if not verify_hash(own, one.own_signature, COOPERATIVE_KEY_PREFIX, hashed):
@@ -145,6 +150,15 @@ def _require_link(
     earlier = KeySet({before.key_id: public_key_of(before.public_key)})
     if not verify_hash(earlier, one.previous_signature, COOPERATIVE_KEY_PREFIX, hashed):
         raise _invalid(f"the key {one.key_id} is not introduced by the key before it")
+
+
+def _has_begin(one: governance_pb2.CooperativeKey) -> bool:
+    """Whether it says a time of the calendar, which nobody has checked where keys come from another service's answer."""
+    try:
+        from_timestamp(one.begin_time)
+    except (ValueError, OverflowError):
+        return False
+    return one.HasField("begin_time")
 
 
 def _invalid(what: str) -> Refusal:
