@@ -1,9 +1,10 @@
-"""A catalog with real identity and governance beside it, and gateways whose events are published as gateways do."""
+"""A catalog with real identity beside it; governance and gateways speak by the events they publish, signed as they are."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 
 import nats
 import sqlalchemy as sa
+from authority import Authority
 from google.protobuf.message import Message
 from house import House, Person, request_id
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -18,10 +20,13 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.catalog.v1 import catalog_pb2_grpc, events_pb2
 from rochdale.data_gateway.v1 import events_pb2 as gateway_events
+from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.governance.v1 import governance_pb2 as governance
-from rochdale.governance.v1 import governance_pb2_grpc
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
+from rochdale.type.v1.scope_pb2 import SharingScope
+from rochdale_kit.clock import new_id, now, to_timestamp
+from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.database import Database, create_kit_tables
 from rochdale_kit.outbox import Publisher, announce
 from rochdale_kit.server import connect_nats
@@ -50,7 +55,9 @@ class Shop:
     def __init__(self, house: House) -> None:
         self.house = house
         self.catalog: Any = catalog_pb2_grpc.CatalogServiceStub(house.channel("catalog"))
-        self.governance: Any = governance_pb2_grpc.GovernanceServiceStub(house.channel("governance"))
+        self.authorities: dict[str, Authority] = {}
+        self.documents: dict[str, governance.Cooperative] = {}
+        self._rules: dict[str, governance.SharingRule] = {}
         self._tellers: dict[str, Database] = {}
 
     async def tell(self, event: Message) -> None:
@@ -59,17 +66,32 @@ class Shop:
             await announce(connection, event)
 
     async def steward(self, id: str) -> Person:
-        """The steward of a new cooperative that one steward's approval is enough for."""
+        """The steward of a new cooperative with a key, which the catalog has heard of."""
         steward = await self.house.steward(id)
-        await self.governance.CreateCooperative(
-            governance.CreateCooperativeRequest(
-                request_id=request_id(),
-                display_name=f"The {id.title()} Cooperative",
-                charter=governance.Charter(required_approvals=1, text="We share with care."),
-            ),
-            metadata=steward.metadata,
-        )
+        self.authorities[id] = Authority(id)
+        self.documents[id] = self.authorities[id].document()
+        self.documents[id].display_name = f"The {id.title()} Cooperative"
+        await self.tell(governance_events.CooperativeCreated(cooperative=self.documents[id]))
+        await self.keyed(id, 1)
         return steward
+
+    async def rotate(self, id: str, compromised: bool = False) -> None:
+        """A new key, introduced by the one before; from here on it signs."""
+        document, old = self.documents[id], self.authorities[id].key
+        self.authorities[id] = Authority(id)
+        new = introduce(document.name, self.authorities[id].key, now(), old, compromised)
+        document.signing_keys.append(new)
+        await self.tell(governance_events.CooperativeKeyAdded(cooperative=document))
+        await self.keyed(id, len(document.signing_keys))
+
+    async def keyed(self, id: str, count: int) -> None:
+        """Until the catalog knows so many keys of a cooperative."""
+
+        async def look() -> bool:
+            rows = await self.query("SELECT signing_keys FROM cooperative WHERE id = :id", id=id)
+            return any(len(governance.Cooperative.FromString(row.signing_keys).signing_keys) == count for row in rows)
+
+        await eventually(look)
 
     async def dataset(self, steward: Person, id: str = "randhie", versions: int = 1, **wanted: Any) -> str:
         """A new dataset with published versions; its name."""
@@ -87,32 +109,62 @@ class Shop:
         await eventually(look)
 
     async def rule(
-        self, steward: Person, effect: int = governance.RULE_EFFECT_ALLOW, **terms: Any
+        self,
+        steward: Person,
+        effect: governance.RuleEffect.ValueType = governance.RULE_EFFECT_ALLOW,
+        life_seconds: float = 86_400.0,
+        **terms: Any,
     ) -> governance.SharingRule:
         """A new rule in force that the catalog has heard of."""
-        rule = await self.governance.ProposeSharingRule(
-            governance.ProposeSharingRuleRequest(
-                request_id=request_id(),
-                parent=f"cooperatives/{steward.organization}",
-                effect=effect,  # type: ignore[arg-type] # the enum's int
-                scope=offered(steward.organization, **terms),
-                rationale="Research helps us all.",
-            ),
-            metadata=steward.metadata,
-        )
+        began, wide = now(), offered(steward.organization, **terms)
+        expire = began + dt.timedelta(seconds=life_seconds)
+        rule = self.authorities[steward.organization].rule(wide, began, effect=effect, expire=expire)
+        await self.enact(rule)
         return await self.heard(rule)
 
+    async def enact(self, rule: governance.SharingRule) -> None:
+        """Tells of a rule as it is, whatever it is. The catalog may not have heard of it yet."""
+        self._rules[rule.name] = rule
+        await self.tell(governance_events.RuleEnacted(sharing_rule=rule))
+
     async def narrow(
-        self, steward: Person, rule: governance.SharingRule, to: scope.SharingScope | None = None
+        self, steward: Person, rule: governance.SharingRule, to: SharingScope | None = None
     ) -> governance.SharingRule:
         """The rule narrowed, or ended without a scope. The catalog may not have heard of it yet."""
-        narrowed: governance.SharingRule = await self.governance.NarrowSharingRule(
-            governance.NarrowSharingRuleRequest(
-                request_id=request_id(), name=rule.name, scope=to, revision=rule.revision
-            ),
-            metadata=steward.metadata,
-        )
+        authority, at = self.authorities[steward.organization], now()
+        if to is None:
+            narrowed = authority.ended(rule, at)
+        else:
+            narrowed = governance.SharingRule()
+            narrowed.CopyFrom(rule)
+            narrowed.revision += 1
+            narrowed.scope.CopyFrom(to)
+            narrowed.effective_time.CopyFrom(to_timestamp(at))
+            authority.signed_rule(narrowed)
+        self._rules[rule.name] = narrowed
+        await self.tell(governance_events.RuleNarrowed(sharing_rule=narrowed))
         return narrowed
+
+    def signed(self, request: pb.PublishOfferingRequest) -> pb.PublishOfferingRequest:
+        """The request as the cooperative's own program sends it: with the signature of what the catalog will publish."""
+        whole = SharingScope()
+        whole.CopyFrom(request.scope)
+        whole.categories[:] = sorted(category for tier in request.tiers for category in tier.categories)
+        if request.tiers:
+            whole.floor_price.CopyFrom(
+                min((tier.price for tier in request.tiers), key=lambda price: price.amount_minor)
+            )
+        offering = pb.Offering(
+            name=f"{request.parent}/offerings/{request.offering_id}",
+            scope=whole,
+            tiers=request.tiers,
+            rule_hashes=[
+                self._rules[tier.sharing_rule].rule_hash for tier in request.tiers if tier.sharing_rule in self._rules
+            ],
+        )
+        authority = self.authorities[request.parent.rsplit("/", 1)[1]]
+        request.signature.CopyFrom(authority.signed_offering(offering).signature)
+        return request
 
     async def heard(self, rule: governance.SharingRule) -> governance.SharingRule:
         """The rule, once the catalog knows it as it is."""
@@ -125,7 +177,7 @@ class Shop:
         return rule
 
     async def publish(self, steward: Person, rule: governance.SharingRule, **wanted: Any) -> pb.Offering:
-        request = offering_request(steward.organization, rule.name, **wanted)
+        request = self.signed(offering_request(steward.organization, rule.name, **wanted))
         offering: pb.Offering = await self.catalog.PublishOffering(request, metadata=steward.metadata)
         return offering
 
@@ -208,8 +260,7 @@ async def open_shop(postgres: Postgres, folder: Path, kind: type[S], **settings:
     await server.start()
     house = House(postgres, server, folder)
     try:
-        for package in ("identity", "governance"):
-            await house.start(package)
+        await house.start("identity")
         await house.start("catalog", **settings)
         shop = kind(house)
         async with shop.telling("data_gateway", "governance"):
@@ -275,10 +326,11 @@ def tier(rule: str, amount_minor: int, *categories: int, currency: str = "EUR") 
 
 
 def offering_request(cooperative: str, rule: str, **wanted: Any) -> pb.PublishOfferingRequest:
-    """Free for academics, 90 euros for small companies; a wish about terms goes into the scope."""
+    """Not signed yet. Free for academics, 90 euros for small companies; a wish about terms goes into the scope."""
     values: dict[str, Any] = {
         "request_id": request_id(),
         "parent": f"cooperatives/{cooperative}",
+        "offering_id": new_id("off"),
         "title": "Visits and age",
         "description": "Two columns.",
         "tiers": [

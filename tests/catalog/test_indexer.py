@@ -69,7 +69,10 @@ async def save(connection: AsyncConnection, id: str, state: int = pb.OFFERING_ST
         tiers=[tier("r", 0, *scope.categories)],
         state=state,  # type: ignore[arg-type] # the enum's int
     )
-    await store.save_offering(connection, id, "valley", offering)
+    if state == pb.OFFERING_STATE_CLOSED:
+        await store.close_offering(connection, id, offering)
+    else:
+        assert await store.insert_offering(connection, id, "valley", offering)
 
 
 async def saved(database: Database, *states: int) -> str:

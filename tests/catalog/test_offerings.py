@@ -12,7 +12,7 @@ from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
-from rochdale_kit.clock import new_id
+from rochdale_kit.clock import new_id, now
 from rochdale_kit.refusals import Refusal, refusal_of
 from rochdale_kit.signing import canonical_hash
 
@@ -29,7 +29,7 @@ async def founded(shop: Shop, id: str) -> tuple[Person, governance.SharingRule]:
 async def test_an_offering_stands_on_a_rule_and_a_retry_changes_nothing(shop: Shop) -> None:
     steward, rule = await founded(shop, "standing")
     # What the caller says about categories and price is computed anew from the tiers.
-    request = offering_request("standing", rule.name, floor_price=Money(amount_minor=7, currency="USD"))
+    request = shop.signed(offering_request("standing", rule.name, floor_price=Money(amount_minor=7, currency="USD")))
     offering = await shop.catalog.PublishOffering(request, metadata=steward.metadata)
     assert offering.state == pb.OFFERING_STATE_OPEN
     assert list(offering.scope.categories) == [ACADEMIC, SME]
@@ -48,7 +48,7 @@ async def test_an_offering_stands_on_a_rule_and_a_retry_changes_nothing(shop: Sh
 
 async def test_the_same_request_twice_at_once_is_one_offering(shop: Shop) -> None:
     steward, rule = await founded(shop, "hasty")
-    request = offering_request("hasty", rule.name)
+    request = shop.signed(offering_request("hasty", rule.name))
     answers = await asyncio.gather(
         *(shop.catalog.PublishOffering(request, metadata=steward.metadata) for _ in range(8))
     )
@@ -84,7 +84,7 @@ async def test_an_offering_is_refused_for(shop: Shop, name: str) -> None:
     reason, wrong, facts = REFUSED[name]
     id = f"refused-{list(REFUSED).index(name)}"
     steward, rule = await founded(shop, id)
-    request = offering_request(id, rule.name)
+    request = shop.signed(offering_request(id, rule.name))
     if "tiers" in wrong:
         del request.tiers[:]
         request.tiers.extend(
@@ -119,7 +119,7 @@ async def test_what_leaves_the_rule_is_refused_with_every_dimension_that_escapes
     )
     request.scope.datasets[0].columns.append("site")
     async with refused("OFFERING_OUTSIDE_RULE") as caught:
-        await shop.catalog.PublishOffering(request, metadata=steward.metadata)
+        await shop.catalog.PublishOffering(shop.signed(request), metadata=steward.metadata)
     said = f"{caught[0].message} {caught[0].facts}"
     for dimension in ("columns", "categories", "actions", "max_duration_seconds", "duties"):
         assert dimension in said
@@ -150,9 +150,11 @@ async def test_a_rule_of_nobody_or_of_another_or_that_ended_carries_nothing(shop
     await shop.heard(await shop.narrow(steward, ended))
     for name in (others.name, forbidding.name, ended.name):
         async with refused("RULE_NOT_IN_FORCE", sharing_rule=name):
-            await shop.catalog.PublishOffering(offering_request("ruled", name), metadata=steward.metadata)
+            request = shop.signed(offering_request("ruled", name))
+            await shop.catalog.PublishOffering(request, metadata=steward.metadata)
     async with refused("RULE_NOT_YET_KNOWN", sharing_rule=nobodys):
-        await shop.catalog.PublishOffering(offering_request("ruled", nobodys), metadata=steward.metadata)
+        request = shop.signed(offering_request("ruled", nobodys))
+        await shop.catalog.PublishOffering(request, metadata=steward.metadata)
     assert await shop.publish(steward, rule)
 
 
@@ -186,24 +188,15 @@ async def test_narrowing_a_rule_closes_what_no_longer_fits_and_tells(shop: Shop)
 
 
 async def test_a_rule_heard_out_of_order_never_comes_back(shop: Shop) -> None:
-    steward = await shop.house.steward("late")
+    steward = await shop.steward("late")
     await shop.dataset(steward)
-    rule = governance.SharingRule(
-        name=f"cooperatives/late/sharingRules/{new_id('rule')}",
-        revision=1,
-        effect=governance.RULE_EFFECT_ALLOW,
-        scope=offered("late"),
-        state=governance.RULE_STATE_IN_FORCE,
-        rule_hash="1" * 64,
-    )
-    narrowed, ended, other = governance.SharingRule(), governance.SharingRule(), governance.SharingRule()
+    authority, began = shop.authorities["late"], now()
+    rule, other, last = (authority.rule(offered("late"), began) for _ in range(3))
+    narrowed = governance.SharingRule()
     narrowed.CopyFrom(rule)
     narrowed.revision, narrowed.scope.max_duration_seconds = 2, 86_400
-    ended.CopyFrom(rule)
-    ended.name, ended.state = f"cooperatives/late/sharingRules/{new_id('rule')}", governance.RULE_STATE_ENDED
-    other.CopyFrom(ended)
-    other.state = governance.RULE_STATE_IN_FORCE
-    last = governance.SharingRule(name=f"cooperatives/late/sharingRules/{new_id('rule')}", revision=1)
+    authority.signed_rule(narrowed)
+    ended = authority.ended(other, now())
 
     await shop.tell(governance_events.RuleNarrowed(sharing_rule=narrowed))
     await shop.tell(governance_events.RuleEnacted(sharing_rule=rule))
@@ -270,7 +263,7 @@ async def test_another_cooperatives_offering_answers_like_one_that_is_not_there(
     async with refused("NOT_FOUND", name=missing):
         await shop.catalog.GetOffering(pb.GetOfferingRequest(name=missing))
     async with refused("NOT_FOUND", name="cooperatives/private"):
-        request = offering_request("private", rule.name)
+        request = shop.signed(offering_request("private", rule.name))
         await shop.catalog.PublishOffering(request, metadata=stranger.metadata)
 
 

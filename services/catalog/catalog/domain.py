@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.type.v1 import scope_pb2
-from rochdale_kit.chain import tier_scope
+from rochdale_kit.chain import Flaw, end_is_signed, flaw_of_signed_rule, hash_of_offering, tier_scope
+from rochdale_kit.clock import from_timestamp
+from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.money import require_currency
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import escapes, overlaps, require_inside, require_well_formed
+from rochdale_kit.signing import OFFERING_PREFIX
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A cooperative's rules at one moment, and the keys they were checked with.
+
+    in_force: by name. flawed: kept, but not what the cooperative's keys sign now; why, by name. expired: names.
+    """
+
+    keys: CooperativeKeys
+    in_force: Mapping[str, governance.SharingRule]
+    flawed: Mapping[str, Flaw]
+    expired: frozenset[str]
+
+    @classmethod
+    def at(cls, kept: Iterable[governance.SharingRule], keys: CooperativeKeys, at: dt.datetime) -> Rules:
+        """Of what is kept as not ended. Checked each time, not only when heard: a key may be found compromised later,
+        and a row may be changed by hand."""
+        in_force, flawed, expired = {}, {}, set()
+        for rule in kept:
+            if flaw := flaw_of_signed_rule(rule, keys):
+                flawed[rule.name] = flaw
+            elif rule.HasField("expire_time") and from_timestamp(rule.expire_time) <= at:
+                expired.add(rule.name)
+            else:
+                in_force[rule.name] = rule
+        return cls(keys, in_force, flawed, frozenset(expired))
+
+
+def in_force(rule: governance.SharingRule, keys: CooperativeKeys) -> bool:
+    """Whether a rule heard has not ended. A prohibition ends by its cooperative's signature only: whoever could end one
+    by a mere event could let data out."""
+    if rule.effect == governance.RULE_EFFECT_DENY:
+        return not end_is_signed(rule, keys)
+    return rule.state == governance.RULE_STATE_IN_FORCE
+
+
+def replaces(heard: governance.SharingRule, heard_in_force: bool, known: governance.SharingRule) -> bool:
+    """Whether a rule as heard takes the place of what is known of it; events may arrive in any order.
+
+    A prohibition has one revision, and only its own end changes it.
+    """
+    if known.effect == governance.RULE_EFFECT_DENY:
+        return not heard_in_force and heard.rule_hash == known.rule_hash
+    return heard.revision > known.revision or (heard.revision == known.revision and not heard_in_force)
 
 
 def offering_scope(asked: scope_pb2.SharingScope, tiers: Sequence[pb.OfferingTier]) -> scope_pb2.SharingScope:
@@ -64,6 +114,15 @@ def check_datasets(
                 dataset=dataset.dataset,
                 latest_version=latest,
             )
+        if later := published[last].superseded_by:
+            raise Refusal(
+                "VERSION_SUPERSEDED",
+                f"Version {last} of {dataset.dataset} gave way to version {later}, because members withdrew.",
+                Kind.STATE,
+                dataset=dataset.dataset,
+                version=last,
+                superseded_by=later,
+            )
         for number in range(dataset.first_version, last + 1):
             known = {column.name for column in published[number].columns}
             if unknown := [column for column in dataset.columns if column not in known]:
@@ -76,10 +135,18 @@ def check_datasets(
                 )
 
 
-def check_heard(cooperative: str, unheard: Sequence[str]) -> None:
-    """Rules of the cooperative that the catalog has not heard of may be on their way: the caller is told to try again."""
+def check_heard(keys: CooperativeKeys, unheard: Sequence[str]) -> None:
+    """Keys and rules of the cooperative that the catalog has not heard of may be on their way: the caller is told to try
+    again."""
+    if not keys:
+        raise Refusal(
+            "COOPERATIVE_KEY_MISSING",
+            f"The catalog has not heard of a key of {keys.cooperative}; if it was just added, try again.",
+            Kind.UNAVAILABLE,
+            cooperative=keys.cooperative,
+        )
     for name in unheard:
-        if name.startswith(f"cooperatives/{cooperative}/"):
+        if name.startswith(f"{keys.cooperative}/"):
             raise Refusal(
                 "RULE_NOT_YET_KNOWN",
                 f"The catalog has not heard of {name}; if it was just enacted, try again.",
@@ -92,15 +159,19 @@ def check_tiers(
     cooperative: str,
     scope: scope_pb2.SharingScope,
     tiers: Sequence[pb.OfferingTier],
-    rules: Mapping[str, governance.SharingRule],
+    rules: Rules,
 ) -> list[governance.SharingRule]:
-    """Every tier stands on an ALLOW rule in force that it is inside of, and no DENY rule reaches it.
+    """Every tier stands on a signed ALLOW rule in force that it is inside of, and no DENY rule reaches it.
 
-    rules: every rule of the cooperative in force, by name. Returns the rule of each tier.
+    rules: all those of the cooperative. Returns the rule of each tier.
     """
     cited = []
     for tier in tiers:
-        rule = rules.get(tier.sharing_rule)
+        if flaw := rules.flawed.get(tier.sharing_rule):
+            raise Refusal(
+                "RULE_SIGNATURE_INVALID", flaw.sentence, Kind.STATE, sharing_rule=tier.sharing_rule, flaw=flaw.reason
+            )
+        rule = rules.in_force.get(tier.sharing_rule)
         mine = tier.sharing_rule.startswith(f"cooperatives/{cooperative}/")
         if rule is None or not mine or rule.effect != governance.RULE_EFFECT_ALLOW:
             raise Refusal(
@@ -111,7 +182,7 @@ def check_tiers(
             )
         offered = tier_scope(scope, tier)
         require_inside(rule.scope, offered, "OFFERING_OUTSIDE_RULE", f"The offering leaves {rule.name}")
-        if (forbids := forbidding(offered, rules.values())) is not None:
+        if (forbids := forbidding(offered, rules.in_force.values())) is not None:
             raise Refusal(
                 "OFFERING_FORBIDDEN",
                 f"{forbids.name} forbids what this offering offers.",
@@ -122,6 +193,21 @@ def check_tiers(
     return cited
 
 
+def check_signature(offering: pb.Offering, keys: CooperativeKeys) -> None:
+    """The cooperative's latest key signed the offering. What was computed is named, so that a client sees what differs."""
+    if offering.signature.key_id == keys.latest_id and keys.verify(
+        offering.signature, OFFERING_PREFIX, offering.offering_hash
+    ):
+        return
+    raise Refusal(
+        "SIGNATURE_INVALID",
+        f"The signature is not one of the key {keys.latest_id} over the offering's hash, {offering.offering_hash}.",
+        offering=offering.name,
+        offering_hash=offering.offering_hash,
+        key_id=keys.latest_id,
+    )
+
+
 def forbidding(scope: scope_pb2.SharingScope, rules: Iterable[governance.SharingRule]) -> governance.SharingRule | None:
     """The first DENY rule that reaches a scope: deny wins, whatever other rules allow."""
     return next(
@@ -129,14 +215,22 @@ def forbidding(scope: scope_pb2.SharingScope, rules: Iterable[governance.Sharing
     )
 
 
-def close_reason(offering: pb.Offering, rules: Mapping[str, governance.SharingRule]) -> str:
+def close_reason(offering: pb.Offering, rules: Rules) -> str:
     """Why an open offering can no longer stand; empty if it can."""
+    if hash_of_offering(offering) != offering.offering_hash or not rules.keys.verify(
+        offering.signature, OFFERING_PREFIX, offering.offering_hash
+    ):
+        return "SIGNATURE_INVALID"
     for tier in offering.tiers:
         offered = tier_scope(offering.scope, tier)
-        rule = rules.get(tier.sharing_rule)
+        if tier.sharing_rule in rules.flawed:
+            return "RULE_SIGNATURE_INVALID"
+        if tier.sharing_rule in rules.expired:
+            return "RULE_EXPIRED"
+        rule = rules.in_force.get(tier.sharing_rule)
         if rule is None or escapes(rule.scope, offered):
             return "RULE_NARROWED"
-        if forbidding(offered, rules.values()) is not None:
+        if forbidding(offered, rules.in_force.values()) is not None:
             return "RULE_FORBIDS"
     return ""
 

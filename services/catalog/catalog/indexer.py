@@ -103,9 +103,10 @@ class Indexer:
 
 
 def _change(row: sa.Row[*tuple[Any, ...]]) -> Listing | Removed:
-    if not row.open:
-        return Removed(offering_id=row.id, sequence=row.change_xid)
     offering = pb.Offering.FromString(row.body)
+    # What answers one buyer's request is that buyer's; nobody else should come across it.
+    if not row.open or offering.mandate_request:
+        return Removed(offering_id=row.id, sequence=row.change_xid)
     prices = {
         scope_pb2.BuyerCategory.Name(category): Price(tier.price.amount_minor, tier.price.currency)
         for tier in offering.tiers

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from catalog.closing import Expiry
 from catalog.config import Config
 from catalog.events import CatalogEvents
 from catalog.indexer import Indexer
@@ -47,6 +48,7 @@ async def build(config: Config) -> Service:
         "governance",
         [
             on(governance_events.CooperativeCreated, events.cooperative_created),
+            on(governance_events.CooperativeKeyAdded, events.cooperative_key_added),
             on(governance_events.RuleEnacted, events.rule_enacted),
             on(governance_events.RuleNarrowed, events.rule_narrowed),
         ],
@@ -57,7 +59,10 @@ async def build(config: Config) -> Service:
     hear_gateways = Consumer(
         "catalog",
         "data_gateway",
-        [on(gateway_events.VersionPrepared, events.version_prepared)],
+        [
+            on(gateway_events.VersionPrepared, events.version_prepared),
+            on(gateway_events.VersionSuperseded, events.version_superseded),
+        ],
         database,
         nats,
         telemetry,
@@ -67,6 +72,7 @@ async def build(config: Config) -> Service:
     service.hear(hear_governance)
     service.hear(hear_gateways)
     service.loop("indexer", indexer.run)
+    service.loop("expiry", Expiry(database, indexer.wake).run)
     service.check("database", database.check)
     service.check("identity keys", identity_keys.check)
     service.check("search index", indexer.check)

@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from catalog import domain, store
+from catalog.closing import close
 from catalog.search import Cursor, Facet, Filters, Order, SearchIndex, SearchPage, SearchQuery, TooDeep, WrongCursor
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.catalog.v1 import catalog_pb2_grpc, events_pb2
@@ -19,7 +20,7 @@ from rochdale.identity.v1 import identity_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit import paging
 from rochdale_kit.chain import hash_of_offering
-from rochdale_kit.clock import new_id, now, to_timestamp
+from rochdale_kit.clock import now, to_timestamp
 from rochdale_kit.database import Database, first_answer, remember
 from rochdale_kit.identity import PUBLIC, caller, roles
 from rochdale_kit.money import require_currency
@@ -130,18 +131,17 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
                 return earlier
             # Held, so that a rule heard at this moment comes wholly before or wholly after this offering.
             await store.hold_rules(connection, cooperative)
-            rules = await store.rules_in_force(connection, cooperative)
+            rules = await store.rules(connection, cooperative, now())
             unheard = await store.unheard_rules(connection, [tier.sharing_rule for tier in request.tiers])
             versions = await store.versions_of(connection, [dataset.dataset for dataset in request.scope.datasets])
 
             scope = domain.offering_scope(request.scope, request.tiers)
             domain.check_datasets(cooperative, scope, versions)
-            domain.check_heard(cooperative, unheard)
+            domain.check_heard(rules.keys, unheard)
             cited = domain.check_tiers(cooperative, scope, request.tiers, rules)
 
-            id = new_id("off")
             offering = pb.Offering(
-                name=f"{request.parent}/offerings/{id}",
+                name=f"{request.parent}/offerings/{request.offering_id}",
                 title=request.title,
                 description=request.description,
                 scope=scope,
@@ -150,9 +150,15 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
                 rule_hashes=[rule.rule_hash for rule in cited],
                 state=pb.OFFERING_STATE_OPEN,
                 publish_time=to_timestamp(now()),
+                signature=request.signature,
+                mandate_request=request.mandate_request,
             )
             offering.offering_hash = hash_of_offering(offering)
-            await store.save_offering(connection, id, cooperative, offering)
+            domain.check_signature(offering, rules.keys)
+            if not await store.insert_offering(connection, request.offering_id, cooperative, offering):
+                raise Refusal(
+                    "OFFERING_EXISTS", f"{offering.name} exists already.", Kind.EXISTS, offering=offering.name
+                )
             await announce(connection, events_pb2.OfferingPublished(offering=offering))
             await remember(connection, cooperative, request, offering)
         self._changed()
@@ -165,11 +171,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             if offering is None:
                 raise not_found(request.name)
             if offering.state == pb.OFFERING_STATE_OPEN:
-                offering.state = pb.OFFERING_STATE_CLOSED
-                offering.close_reason = "CLOSED_BY_STEWARD"
-                offering.close_time.CopyFrom(to_timestamp(now()))
-                await store.save_offering(connection, id, cooperative, offering)
-                await announce(connection, events_pb2.OfferingClosed(offering=offering))
+                await close(connection, id, offering, "CLOSED_BY_STEWARD", now())
         self._changed()
         return offering
 

@@ -10,9 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from catalog.domain import Rules
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.governance.v1 import governance_pb2 as governance
-from rochdale_kit.clock import to_timestamp
+from rochdale_kit.clock import from_timestamp, to_timestamp
+from rochdale_kit.cooperative_keys import CooperativeKeys
 
 # The catalog's own, not the kit's: several services may live in one process, and each has its own tables.
 metadata = sa.MetaData()
@@ -22,6 +24,8 @@ cooperative_table = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("display_name", sa.Text, nullable=False),
+    # A governance.Cooperative with nothing but its signing_keys, first to latest.
+    sa.Column("signing_keys", sa.LargeBinary, nullable=False),
 )
 dataset_table = sa.Table(
     "dataset",
@@ -49,7 +53,9 @@ rule_table = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("cooperative", sa.Text, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
+    # Not ended by a decision. One that expired stays so until the catalog has closed what stood on it.
     sa.Column("in_force", sa.Boolean, nullable=False),
+    sa.Column("expire_time", sa.DateTime(timezone=True)),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
 offering_table = sa.Table(
@@ -81,17 +87,28 @@ def dataset_of(row: sa.Row[tuple[object, ...]]) -> pb.Dataset:
     )
 
 
-async def save_cooperative(connection: AsyncConnection, id: str, display_name: str) -> None:
+async def save_cooperative(
+    connection: AsyncConnection, id: str, display_name: str, keys: Sequence[governance.CooperativeKey]
+) -> None:
+    values = {
+        "display_name": display_name,
+        "signing_keys": governance.Cooperative(signing_keys=keys).SerializeToString(),
+    }
     await connection.execute(
-        insert(cooperative_table)
-        .values(id=id, display_name=display_name)
-        .on_conflict_do_update(index_elements=["id"], set_={"display_name": display_name})
+        insert(cooperative_table).values(id=id, **values).on_conflict_do_update(index_elements=["id"], set_=values)
     )
+
+
+async def signing_keys(connection: AsyncConnection, id: str) -> list[governance.CooperativeKey]:
+    """A cooperative's public keys as far as heard, first to latest."""
+    statement = sa.select(cooperative_table.c.signing_keys).where(cooperative_table.c.id == id)
+    body = (await connection.execute(statement)).scalar()
+    return list(governance.Cooperative.FromString(body).signing_keys) if body is not None else []
 
 
 async def cooperative_names(connection: AsyncConnection, ids: Iterable[str]) -> dict[str, str]:
     table = cooperative_table
-    rows = await connection.execute(sa.select(table).where(table.c.id.in_(set(ids))))
+    rows = await connection.execute(sa.select(table.c.id, table.c.display_name).where(table.c.id.in_(set(ids))))
     return {row.id: row.display_name for row in rows}
 
 
@@ -151,6 +168,15 @@ async def insert_version(connection: AsyncConnection, dataset: str, version: pb.
     )
 
 
+async def save_version(connection: AsyncConnection, dataset: str, version: pb.Version) -> None:
+    table = version_table
+    await connection.execute(
+        table.update()
+        .where(table.c.dataset == dataset, table.c.number == version.number)
+        .values(body=version.SerializeToString())
+    )
+
+
 async def version(connection: AsyncConnection, dataset: str, number: int) -> pb.Version | None:
     table = version_table
     statement = sa.select(table.c.body).where(table.c.dataset == dataset, table.c.number == number)
@@ -177,22 +203,39 @@ async def versions_of(connection: AsyncConnection, datasets: Iterable[str]) -> M
     return found
 
 
-async def save_rule(connection: AsyncConnection, rule: governance.SharingRule) -> None:
-    """Keeps a rule as it is now, unless a later revision is known already: events may arrive in any order."""
-    in_force = rule.state == governance.RULE_STATE_IN_FORCE
+async def rule(connection: AsyncConnection, name: str) -> governance.SharingRule | None:
+    body = (await connection.execute(sa.select(rule_table.c.body).where(rule_table.c.name == name))).scalar()
+    return governance.SharingRule.FromString(body) if body is not None else None
+
+
+async def save_rule(connection: AsyncConnection, rule: governance.SharingRule, in_force: bool) -> None:
+    """Keeps a rule in the place of what was known of it. Hold the cooperative's rules first."""
     values = {
         "name": rule.name,
         "cooperative": rule.name.split("/")[1],
         "revision": rule.revision,
         "in_force": in_force,
+        "expire_time": from_timestamp(rule.expire_time) if rule.HasField("expire_time") else None,
         "body": rule.SerializeToString(),
     }
-    table = rule_table
-    newer = sa.or_(
-        table.c.revision < rule.revision, sa.and_(table.c.revision == rule.revision, sa.literal(not in_force))
-    )
     await connection.execute(
-        insert(table).values(**values).on_conflict_do_update(index_elements=["name"], set_=values, where=newer)
+        insert(rule_table).values(**values).on_conflict_do_update(index_elements=["name"], set_=values)
+    )
+
+
+async def cooperatives_with_expired(connection: AsyncConnection, at: dt.datetime) -> list[str]:
+    """Cooperatives with a rule that has expired and is still kept as not ended."""
+    table = rule_table
+    statement = sa.select(table.c.cooperative).distinct().where(table.c.in_force, table.c.expire_time <= at)
+    return list(await connection.scalars(statement))
+
+
+async def let_expire(connection: AsyncConnection, cooperative: str, at: dt.datetime) -> None:
+    table = rule_table
+    await connection.execute(
+        table.update()
+        .where(table.c.cooperative == cooperative, table.c.in_force, table.c.expire_time <= at)
+        .values(in_force=False)
     )
 
 
@@ -206,12 +249,13 @@ async def hold_rules(connection: AsyncConnection, cooperative: str, change: bool
     await connection.execute(sa.text(f"SELECT {lock}(hashtextextended(:name, 0))"), {"name": f"rules of {cooperative}"})
 
 
-async def rules_in_force(connection: AsyncConnection, cooperative: str) -> dict[str, governance.SharingRule]:
-    """A cooperative's rules in force, by name. Hold them first to decide on them."""
+async def rules(connection: AsyncConnection, cooperative: str, at: dt.datetime) -> Rules:
+    """A cooperative's rules, checked with its keys. Hold them first to decide on them."""
     table = rule_table
-    statement = sa.select(table.c.name, table.c.body).where(table.c.cooperative == cooperative, table.c.in_force)
-    rows = await connection.execute(statement)
-    return {row.name: governance.SharingRule.FromString(row.body) for row in rows}
+    statement = sa.select(table.c.body).where(table.c.cooperative == cooperative, table.c.in_force)
+    kept = [governance.SharingRule.FromString(body) for body in await connection.scalars(statement)]
+    keys = CooperativeKeys.follow(f"cooperatives/{cooperative}", await signing_keys(connection, cooperative))
+    return Rules.at(kept, keys, at)
 
 
 async def unheard_rules(connection: AsyncConnection, names: Iterable[str]) -> list[str]:
@@ -221,17 +265,30 @@ async def unheard_rules(connection: AsyncConnection, names: Iterable[str]) -> li
     return [name for name in wanted if name not in heard]
 
 
-async def save_offering(connection: AsyncConnection, id: str, cooperative: str, offering: pb.Offering) -> None:
-    values = {
-        "id": id,
-        "cooperative": cooperative,
-        "dataset": offering.scope.datasets[0].dataset,
-        "open": offering.state == pb.OFFERING_STATE_OPEN,
-        "body": offering.SerializeToString(),
-        "change_xid": THIS_TRANSACTION,
-    }
+async def insert_offering(connection: AsyncConnection, id: str, cooperative: str, offering: pb.Offering) -> bool:
+    """False if the id is taken, by whomever."""
+    statement = (
+        insert(offering_table)
+        .values(
+            id=id,
+            cooperative=cooperative,
+            dataset=offering.scope.datasets[0].dataset,
+            open=True,
+            body=offering.SerializeToString(),
+            change_xid=THIS_TRANSACTION,
+        )
+        .on_conflict_do_nothing()
+        .returning(offering_table.c.id)
+    )
+    return (await connection.execute(statement)).first() is not None
+
+
+async def close_offering(connection: AsyncConnection, id: str, offering: pb.Offering) -> None:
+    table = offering_table
     await connection.execute(
-        insert(offering_table).values(**values).on_conflict_do_update(index_elements=["id"], set_=values)
+        table.update()
+        .where(table.c.id == id)
+        .values(open=False, body=offering.SerializeToString(), change_xid=THIS_TRANSACTION)
     )
 
 

@@ -129,11 +129,12 @@ class CatalogServiceServicer:
 
     def PublishOffering(self, request, context):
         """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-        DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-        currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
-        OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
-        RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
-        REQUEST_ID_REUSED.
+        DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, VERSION_SUPERSEDED (the last version in scope gave way to a later one),
+        COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different currencies), CATEGORY_REPEATED,
+        RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE, OFFERING_OUTSIDE_RULE (naming each dimension that escapes),
+        OFFERING_FORBIDDEN (a DENY rule overlaps), RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative),
+        COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID (not the latest key's over the hash the catalog computed; both are named),
+        OFFERING_EXISTS (the id is taken), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,8 +162,8 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchOfferings(self, request, context):
-        """Searches open offerings with ranking, filters and facets. Anybody may call. Refuses with PAGE_TOKEN_INVALID,
-        CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
+        """Searches open offerings with ranking, filters and facets; those that answer one buyer's request are not among them.
+        Anybody may call. Refuses with PAGE_TOKEN_INVALID, CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,11 +47,12 @@ class CatalogServiceStub:
     """A dataset's published versions. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
     PublishOffering: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.PublishOfferingRequest, _catalog_pb2.Offering]
     """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-    currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
-    OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
-    RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
-    REQUEST_ID_REUSED.
+    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, VERSION_SUPERSEDED (the last version in scope gave way to a later one),
+    COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different currencies), CATEGORY_REPEATED,
+    RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE, OFFERING_OUTSIDE_RULE (naming each dimension that escapes),
+    OFFERING_FORBIDDEN (a DENY rule overlaps), RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative),
+    COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID (not the latest key's over the hash the catalog computed; both are named),
+    OFFERING_EXISTS (the id is taken), REQUEST_ID_REUSED.
     """
     CloseOffering: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CloseOfferingRequest, _catalog_pb2.Offering]
     """A steward closes an offering. Closing again changes nothing. Refuses with NOT_FOUND."""
@@ -60,8 +61,8 @@ class CatalogServiceStub:
     ListOfferings: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListOfferingsRequest, _catalog_pb2.ListOfferingsResponse]
     """A cooperative's offerings. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
     SearchOfferings: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.SearchOfferingsRequest, _catalog_pb2.SearchOfferingsResponse]
-    """Searches open offerings with ranking, filters and facets. Anybody may call. Refuses with PAGE_TOKEN_INVALID,
-    CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
+    """Searches open offerings with ranking, filters and facets; those that answer one buyer's request are not among them.
+    Anybody may call. Refuses with PAGE_TOKEN_INVALID, CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
     """
 
 @_typing.type_check_only
@@ -83,11 +84,12 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     """A dataset's published versions. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
     PublishOffering: _aio.UnaryUnaryMultiCallable[_catalog_pb2.PublishOfferingRequest, _catalog_pb2.Offering]  # type: ignore[assignment]
     """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-    currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
-    OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
-    RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
-    REQUEST_ID_REUSED.
+    DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, VERSION_SUPERSEDED (the last version in scope gave way to a later one),
+    COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different currencies), CATEGORY_REPEATED,
+    RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE, OFFERING_OUTSIDE_RULE (naming each dimension that escapes),
+    OFFERING_FORBIDDEN (a DENY rule overlaps), RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative),
+    COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID (not the latest key's over the hash the catalog computed; both are named),
+    OFFERING_EXISTS (the id is taken), REQUEST_ID_REUSED.
     """
     CloseOffering: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CloseOfferingRequest, _catalog_pb2.Offering]  # type: ignore[assignment]
     """A steward closes an offering. Closing again changes nothing. Refuses with NOT_FOUND."""
@@ -96,8 +98,8 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     ListOfferings: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListOfferingsRequest, _catalog_pb2.ListOfferingsResponse]  # type: ignore[assignment]
     """A cooperative's offerings. Anybody may call. Refuses with PAGE_TOKEN_INVALID."""
     SearchOfferings: _aio.UnaryUnaryMultiCallable[_catalog_pb2.SearchOfferingsRequest, _catalog_pb2.SearchOfferingsResponse]  # type: ignore[assignment]
-    """Searches open offerings with ranking, filters and facets. Anybody may call. Refuses with PAGE_TOKEN_INVALID,
-    CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
+    """Searches open offerings with ranking, filters and facets; those that answer one buyer's request are not among them.
+    Anybody may call. Refuses with PAGE_TOKEN_INVALID, CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
     """
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -152,11 +154,12 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.Offering, _abc.Awaitable[_catalog_pb2.Offering]]:
         """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
-        DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different
-        currencies), CATEGORY_REPEATED, RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE,
-        OFFERING_OUTSIDE_RULE (naming each dimension that escapes), OFFERING_FORBIDDEN (a DENY rule overlaps),
-        RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative), COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID,
-        REQUEST_ID_REUSED.
+        DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, VERSION_SUPERSEDED (the last version in scope gave way to a later one),
+        COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different currencies), CATEGORY_REPEATED,
+        RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE, OFFERING_OUTSIDE_RULE (naming each dimension that escapes),
+        OFFERING_FORBIDDEN (a DENY rule overlaps), RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative),
+        COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID (not the latest key's over the hash the catalog computed; both are named),
+        OFFERING_EXISTS (the id is taken), REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -189,8 +192,8 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.SearchOfferingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_catalog_pb2.SearchOfferingsResponse, _abc.Awaitable[_catalog_pb2.SearchOfferingsResponse]]:
-        """Searches open offerings with ranking, filters and facets. Anybody may call. Refuses with PAGE_TOKEN_INVALID,
-        CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
+        """Searches open offerings with ranking, filters and facets; those that answer one buyer's request are not among them.
+        Anybody may call. Refuses with PAGE_TOKEN_INVALID, CURRENCY_UNKNOWN, SEARCH_TOO_DEEP.
         """
 
 def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
