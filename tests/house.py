@@ -163,11 +163,12 @@ class House(People):
     async def start(self, package: str, **settings: Any) -> Service:
         """Builds and starts one service by its package name and waits until it is healthy."""
         config = importlib.import_module(f"{package}.config").Config
-        if package == "identity":
+        if "sealing_key_file" in config.model_fields:
             sealing = self.folder / "sealing.key"
             if not sealing.exists():
                 sealing.write_bytes(os.urandom(32))
             settings.setdefault("sealing_key_file", str(sealing))
+        if package == "identity":
             settings.setdefault("operator_key_hash", hashlib.sha256(self.operator_secret.encode()).hexdigest())
         elif "identity_address" in config.model_fields:
             settings.setdefault("identity_address", self.services["identity"].grpc_address)

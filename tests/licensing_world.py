@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from authority import Authority
 from google.protobuf.message import Message
 from house import House, Person, request_id
 from nats.aio.client import Client as NatsClient
@@ -22,6 +23,7 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.catalog.v1 import events_pb2 as catalog_events
 from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.governance.v1 import governance_pb2
+from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import events_pb2, licensing_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import scope_pb2
@@ -30,7 +32,6 @@ from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.database import inbox_table, outbox_table, parked_table
 from rochdale_kit.outbox import ensure_stream, subject_of
 from rochdale_kit.server import Service
-from rochdale_kit.signing import canonical_hash
 
 COMPANY, ACADEMIC = scope_pb2.BUYER_CATEGORY_COMPANY, scope_pb2.BUYER_CATEGORY_ACADEMIC
 DAY = 24 * 3600
@@ -76,20 +77,18 @@ class Shelf:
         self._world = world
         self.cooperative = cooperative
         self.steward = steward
+        self.authority = Authority(cooperative)
         self.rule = governance_pb2.SharingRule()
         self.offering = catalog_pb2.Offering()
 
-    def new_rule(self, **changed: Any) -> governance_pb2.SharingRule:
-        rule = governance_pb2.SharingRule(
-            name=f"cooperatives/{self.cooperative}/sharingRules/{new_id('rule')}",
-            revision=1,
-            effect=governance_pb2.RULE_EFFECT_ALLOW,
-            scope=scope(self.cooperative, **changed),
-            state=governance_pb2.RULE_STATE_IN_FORCE,
-            effective_time=to_timestamp(now()),
-        )
-        rule.rule_hash = canonical_hash(rule, "name", "revision", "effect", "scope", "effective_time")
-        return rule
+    async def found(self, response_seconds: int = 0) -> None:
+        """Tells of the cooperative and its key."""
+        document = self.authority.document()
+        document.charter.response_seconds = response_seconds
+        await self._world.tell(governance_events.CooperativeCreated(cooperative=document))
+
+    def new_rule(self, *, member_recall: bool = False, **changed: Any) -> governance_pb2.SharingRule:
+        return self.authority.rule(scope(self.cooperative, **changed), now(), member_recall=member_recall)
 
     def next_rule(self, **changed: Any) -> governance_pb2.SharingRule:
         """The revision after this one, narrowed; both still to be told."""
@@ -98,8 +97,18 @@ class Shelf:
         rule.revision += 1
         rule.scope.CopyFrom(scope(self.cooperative, **changed))
         rule.effective_time.FromDatetime(now())
-        rule.rule_hash = canonical_hash(rule, "name", "revision", "effect", "scope", "effective_time")
-        return rule
+        return self.authority.signed_rule(rule)
+
+    def new_denial(self, *, emergency: bool = False, **changed: Any) -> governance_pb2.SharingRule:
+        """What members, or in an emergency the board, forbid."""
+        at = now()
+        return self.authority.rule(
+            scope(self.cooperative, **changed),
+            at,
+            effect=governance_pb2.RULE_EFFECT_DENY,
+            emergency=emergency,
+            expire=at + dt.timedelta(days=30) if emergency else None,
+        )
 
     def new_offering(
         self, tiers: Sequence[tuple[Sequence[Any], Money]] | None = None, **changed: Any
@@ -119,8 +128,7 @@ class Shelf:
             state=catalog_pb2.OFFERING_STATE_OPEN,
             publish_time=to_timestamp(now()),
         )
-        offering.offering_hash = canonical_hash(offering, "name", "scope", "tiers", "rule_hashes")
-        return offering
+        return self.authority.signed_offering(offering)
 
     async def enact(self, **changed: Any) -> None:
         self.rule = self.new_rule(**changed)
@@ -130,10 +138,14 @@ class Shelf:
         self.rule = self.next_rule(**changed)
         await self._world.tell(governance_events.RuleNarrowed(sharing_rule=self.rule))
 
-    async def deny(self, **changed: Any) -> None:
-        rule = self.new_rule(**changed)
-        rule.effect = governance_pb2.RULE_EFFECT_DENY
-        await self._world.tell(governance_events.RuleEnacted(sharing_rule=rule))
+    async def deny(self, **changed: Any) -> governance_pb2.SharingRule:
+        denial = self.new_denial(**changed)
+        await self._world.tell(governance_events.RuleEnacted(sharing_rule=denial))
+        return denial
+
+    async def end(self, rule: governance_pb2.SharingRule) -> None:
+        """The cooperative ends a rule now."""
+        await self._world.tell(governance_events.RuleNarrowed(sharing_rule=self.authority.ended(rule, now())))
 
     async def publish(
         self, tiers: Sequence[tuple[Sequence[Any], Money]] | None = None, **changed: Any
@@ -158,14 +170,21 @@ class World:
         self.house = house
         self.replicas: list[Service] = []
         self.stubs: list[Any] = []
+        self._operators: list[Person] = []
         self.engine: AsyncEngine
         self.nats = NatsClient()
 
-    async def start(self) -> None:
+    async def start(self, **settings: Any) -> None:
         identity = await self.house.start("identity")
         url = await self.house.database_url("licensing")
         for _ in range(2):
-            config = Config(database_url=url, nats_url=self.house.nats.url(), identity_address=identity.grpc_address)
+            config = Config(
+                database_url=url,
+                nats_url=self.house.nats.url(),
+                identity_address=identity.grpc_address,
+                sealing_key_file=str(self.house.folder / "sealing.key"),
+                **settings,
+            )
             replica = await build(config)
             await replica.start()
             await replica.healthy.wait()
@@ -239,6 +258,7 @@ class World:
         """A new cooperative with a rule in force and an offering."""
         cooperative = f"coop-{secrets.token_hex(4)}"
         shelf = Shelf(self, cooperative, await self.house.steward(cooperative))
+        await shelf.found()
         await shelf.enact(**(rule or {}))
         await shelf.publish(**offering)
         return shelf
@@ -261,7 +281,21 @@ class World:
         return licensee
 
     async def attest(self, person: Person, category: Any) -> pb.Licensee:
-        operator = await self.house.operator()
+        """Two operators say the same."""
+        licensee = pb.Licensee()
+        for operator in await self.operators():
+            licensee = await self.approve(operator, person, category)
+        return licensee
+
+    async def operators(self) -> list[Person]:
+        """Two operators with keys of their own."""
+        if not self._operators:
+            first = await self.house.operator()
+            self._operators = [first, await self.house.colleague(first, identity_pb2.ROLE_OPERATOR)]
+        return self._operators
+
+    async def approve(self, operator: Person, person: Person, category: Any) -> pb.Licensee:
+        """One operator attests."""
         licensee: pb.Licensee = await self.licensing.AttestCategory(
             pb.AttestCategoryRequest(
                 request_id=request_id(), name=f"licensees/{person.organization}", category=category

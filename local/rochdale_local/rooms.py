@@ -91,7 +91,9 @@ class Rooms:
         """Every service of the market but the gateways, which come with their cooperatives."""
         makers: dict[str, Callable[[], dict[str, str]]] = {
             "identity": self._identity,
+            "governance": lambda: {"sealing_key_file": self._random_file("governance.sealing")},
             "catalog": lambda: {"index_directory": str(private_folder(self.home / "index"))},
+            "licensing": lambda: {"sealing_key_file": self._random_file("licensing.sealing")},
             "billing": self._billing,
             "access_broker": lambda: {
                 "sealing_key_file": self._random_file("access_broker.sealing"),

@@ -8,7 +8,7 @@ from house import refused
 from licensing_world import ACADEMIC, COMPANY, World, euro
 
 from rochdale.catalog.v1 import events_pb2 as catalog_events
-from rochdale.governance.v1 import events_pb2, governance_pb2
+from rochdale.governance.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import now
 from rochdale_kit.refusals import refusal_of
@@ -29,11 +29,7 @@ async def test_a_narrowing_between_request_and_acceptance_binds(world: World) ->
 async def test_an_ended_rule_allows_nothing(world: World) -> None:
     shelf, buyer = await world.shelf(), await world.buyer()
     asked = await world.ask(buyer, shelf.offering, wish=pb.Wish(price=euro(80_000)))
-    ended = governance_pb2.SharingRule()
-    ended.CopyFrom(shelf.rule)
-    ended.state = governance_pb2.RULE_STATE_ENDED
-    ended.end_time.FromDatetime(now())
-    await world.tell(events_pb2.RuleNarrowed(sharing_rule=ended))
+    await shelf.end(shelf.rule)
     for call in (
         world.accept(shelf.steward, asked),
         world.counter(shelf.steward, asked, price=euro(90_000)),
@@ -56,10 +52,7 @@ async def test_a_denial_wins_over_every_allowance(world: World) -> None:
 
 async def test_a_denial_cannot_be_sold_under(world: World) -> None:
     shelf, buyer = await world.shelf(), await world.buyer()
-    denial = shelf.new_rule()
-    denial.effect = governance_pb2.RULE_EFFECT_DENY
-    await world.tell(events_pb2.RuleEnacted(sharing_rule=denial))
-    shelf.rule = denial
+    shelf.rule = await shelf.deny()
     await shelf.publish()
     async with refused("RULE_NOT_IN_FORCE"):
         await world.ask(buyer, shelf.offering)
@@ -91,10 +84,7 @@ async def test_revisions_told_backwards_and_twice_end_where_the_next_begins(worl
 
 async def test_an_end_once_known_is_not_forgotten(world: World) -> None:
     shelf, buyer = await world.shelf(), await world.buyer()
-    ended = governance_pb2.SharingRule()
-    ended.CopyFrom(shelf.rule)
-    ended.end_time.FromDatetime(now())
-    await world.tell(events_pb2.RuleNarrowed(sharing_rule=ended))
+    await shelf.end(shelf.rule)
     await world.tell(events_pb2.RuleEnacted(sharing_rule=shelf.rule))
     async with refused("RULE_NOT_IN_FORCE"):
         await world.ask(buyer, shelf.offering)
@@ -124,6 +114,7 @@ async def test_signatures_race_a_narrowing_and_none_is_signed_after_it(world: Wo
     async def narrow() -> None:
         await asyncio.sleep(0.01)
         narrowed.effective_time.FromDatetime(now())
+        shelf.authority.signed_rule(narrowed)
         await world.tell(events_pb2.RuleNarrowed(sharing_rule=narrowed))
 
     *outcomes, _ = await asyncio.gather(*map(ask, range(6)), narrow())

@@ -13,6 +13,7 @@ class Config(ServiceConfig):
 
     model_config = SettingsConfigDict(env_prefix="LICENSING_", extra="forbid", hide_input_in_errors=True)
 
+    sealing_key_file: str = Field(description="A file of 32 random bytes that seals the signing keys in the database.")
     negotiation_ttl_seconds: int = Field(
         7 * DAY_SECONDS, ge=1, description="How long the side whose move it is may answer before a negotiation ends."
     )

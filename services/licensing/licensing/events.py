@@ -8,10 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from licensing import domain, store
 from licensing.ending import end_early, negotiation_of
+from licensing.reach import emergency_over, settle
 from licensing.store.tables import bare
 from rochdale.billing.v1 import events_pb2 as billing
 from rochdale.catalog.v1 import events_pb2 as catalog
 from rochdale.governance.v1 import events_pb2 as governance
+from rochdale.governance.v1.governance_pb2 import Cooperative, SharingRule
 from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import now
@@ -24,7 +26,12 @@ UNPAID = "The order was closed unpaid."
 
 
 def of_governance() -> list[Subscription]:
-    return [on(governance.RuleEnacted, rule_enacted), on(governance.RuleNarrowed, rule_narrowed)]
+    return [
+        on(governance.CooperativeCreated, cooperative_created),
+        on(governance.CooperativeKeyAdded, cooperative_key_added),
+        on(governance.RuleEnacted, rule_enacted),
+        on(governance.RuleNarrowed, rule_narrowed),
+    ]
 
 
 def of_catalog() -> list[Subscription]:
@@ -35,15 +42,43 @@ def of_billing() -> list[Subscription]:
     return [on(billing.OrderPaid, order_paid), on(billing.OrderCanceled, order_canceled)]
 
 
+async def cooperative_created(connection: AsyncConnection, event: governance.CooperativeCreated) -> None:
+    await _keep_keys(connection, event.cooperative)
+
+
+async def cooperative_key_added(connection: AsyncConnection, event: governance.CooperativeKeyAdded) -> None:
+    await _keep_keys(connection, event.cooperative)
+
+
+async def _keep_keys(connection: AsyncConnection, told: Cooperative) -> None:
+    known = await store.cooperatives.cooperative(connection, bare(told.name), lock=True)
+    await store.cooperatives.keep(connection, domain.cooperatives.followed(known, told))
+
+
 async def rule_enacted(connection: AsyncConnection, event: governance.RuleEnacted) -> None:
-    await store.rules.keep(connection, event.sharing_rule)
+    await _keep_rule(connection, event.sharing_rule)
 
 
 async def rule_narrowed(connection: AsyncConnection, event: governance.RuleNarrowed) -> None:
-    await store.rules.keep(connection, event.sharing_rule)
+    await _keep_rule(connection, event.sharing_rule)
+
+
+async def _keep_rule(connection: AsyncConnection, rule: SharingRule) -> None:
+    """Into the book, if its cooperative signed it; what that does to licenses is done in the same transaction."""
+    cooperative = rule.name.split("/")[1]
+    known = await store.cooperatives.cooperative(connection, cooperative)
+    keys = domain.cooperatives.require_signed_rule(rule, known)
+    await store.rules.hold_alone(connection, cooperative)
+    end, expire = domain.rules.believed_end(rule, keys), domain.rules.believed_expiry(rule)
+    if end is None and rule.HasField("end_time"):
+        log.error("the end of %s revision %s is not its cooperative's decision", rule.name, rule.revision)
+    await store.rules.keep(connection, rule, end, expire)
+    await settle(connection, rule.name, now())
 
 
 async def offering_published(connection: AsyncConnection, event: catalog.OfferingPublished) -> None:
+    known = await store.cooperatives.cooperative(connection, event.offering.name.split("/")[1])
+    domain.cooperatives.require_signed_offering(event.offering, known)
     await store.offerings.keep(connection, event.offering)
 
 
@@ -53,7 +88,11 @@ async def offering_closed(connection: AsyncConnection, event: catalog.OfferingCl
 
 async def order_paid(connection: AsyncConnection, event: billing.OrderPaid) -> None:
     """Load, decide, save, announce: the license is in force from now."""
-    found = await store.licenses.license(connection, bare(event.order.license), None, lock=True)
+    id = bare(event.order.license)
+    seen = domain.licenses.require_order(await store.licenses.license(connection, id, None), event.order)
+    # The book before the license, as everybody takes them: an emergency reaches it from here or from there.
+    await store.rules.hold(connection, bare(seen.terms.licensor))
+    found = await store.licenses.license(connection, id, None, lock=True)
     before = domain.licenses.require_order(found, event.order)
     if before.state != pb.LICENSE_STATE_AGREED:
         # Heard before, or paid in the moment it ended: what has ended stays ended, and billing sees LicenseTerminated.
@@ -62,9 +101,14 @@ async def order_paid(connection: AsyncConnection, event: billing.OrderPaid) -> N
     at = now()
     negotiation = await negotiation_of(connection, before)
     license = domain.licenses.activated(before, at)
+    emergency = await emergency_over(connection, license, at)
+    if emergency:
+        license = domain.licenses.suspended(license, emergency, at)
     await store.licenses.save(connection, license)
     await store.negotiations.save(connection, domain.negotiations.paid(negotiation, at), negotiation)
     await announce(connection, events_pb2.LicenseActivated(license=license), at)
+    if emergency:
+        await announce(connection, events_pb2.LicenseSuspended(license=license), at)
 
 
 async def order_canceled(connection: AsyncConnection, event: billing.OrderCanceled) -> None:

@@ -1,4 +1,4 @@
-"""The loop that ends what nobody ends: licenses at their term, unanswered negotiations, licenses never paid."""
+"""The loop that ends what nobody ends: licenses at their term, emergencies, negotiations and orders left alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 
 from licensing import domain, store
 from licensing.ending import end_early
+from licensing.reach import settle
 from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import now
@@ -32,12 +33,23 @@ class Expiry:
         """Until canceled. A lost database is waited out; anything else ends the loop, and with it the process."""
         while True:
             try:
-                for step in (self._licenses, self._unpaid, self._negotiations):
+                for step in (self._rules, self._licenses, self._unpaid, self._negotiations):
                     while await step() == BATCH:
                         pass
             except LOST as error:
                 log.warning("expiry waits: %s", error)
             await asyncio.sleep(EVERY_SECONDS)
+
+    async def _rules(self) -> int:
+        """Emergencies that lapse, and decisions dated a little ahead of our clock. One transaction each: the book of a
+        cooperative is held only for its own."""
+        async with self._database.read() as connection:
+            names = await store.rules.to_settle(connection, now(), BATCH)
+        for name in names:
+            async with self._database.begin() as connection:
+                await store.rules.hold_alone(connection, name.split("/")[1])
+                await settle(connection, name, now())
+        return len(names)
 
     async def _licenses(self) -> int:
         at = now()

@@ -12,10 +12,13 @@ from rochdale_kit.boundary import Boundary
 from rochdale_kit.database import Database
 from rochdale_kit.identity import KeySource, Sessions
 from rochdale_kit.inbox import Consumer
+from rochdale_kit.keyring import LiveKeyring, read_sealing_key
 from rochdale_kit.outbox import Publisher
 from rochdale_kit.server import Service, connect_nats
 from rochdale_kit.telemetry import Telemetry
 
+# Licenses live long, and are checked as long as they live and after: no key that signed one is ever forgotten.
+VERIFY_RETIRED_FOR = dt.timedelta(days=36_500)
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -24,21 +27,24 @@ async def build(config: Config) -> Service:
     telemetry = Telemetry("licensing", config.otlp_endpoint, config.trace_ratio)
     database = Database(config.database_url)
     nats = await connect_nats(config.nats_url, "licensing")
-    keys = KeySource(config.identity_address)
+    identity_keys = KeySource(config.identity_address)
+    keys = LiveKeyring(database, read_sealing_key(config.sealing_key_file), VERIFY_RETIRED_FOR)
+    await keys.refresh()
     lives = Lives(
         negotiation=dt.timedelta(seconds=config.negotiation_ttl_seconds),
         payment=dt.timedelta(seconds=config.payment_ttl_seconds),
     )
 
-    licensing = LicensingService(database, lives)
+    licensing = LicensingService(database, keys, lives)
     service = Service("licensing", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        Boundary({DESCRIPTOR: ACCESS}, Sessions(keys), telemetry),
+        Boundary({DESCRIPTOR: ACCESS}, Sessions(identity_keys), telemetry),
         lambda server: licensing_pb2_grpc.add_LicensingServiceServicer_to_server(licensing, server),
         config.reflection,
     )
-    service.loop("identity keys", keys.run)
+    service.loop("identity keys", identity_keys.run)
+    service.loop("keys", keys.run)
     heard = {"governance": events.of_governance(), "catalog": events.of_catalog(), "billing": events.of_billing()}
     for publisher, subscriptions in heard.items():
         service.hear(Consumer("licensing", publisher, subscriptions, database, nats, telemetry))
@@ -46,7 +52,7 @@ async def build(config: Config) -> Service:
     service.loop("expiry", Expiry(database).run)
     service.check("database", database.check)
     service.check_nats(nats)
-    service.check("identity keys", keys.check)
+    service.check("identity keys", identity_keys.check)
     service.close(database.close)
     service.close(nats.close)
     return service

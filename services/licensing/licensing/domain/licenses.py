@@ -10,8 +10,12 @@ from rochdale.governance.v1 import governance_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import from_timestamp, to_timestamp
 from rochdale_kit.refusals import Kind, Refusal
+from rochdale_kit.scope import escapes, overlaps
 from rochdale_kit.signing import canonical_hash
 
+# An emergency of the board lapses after this long; no term is extended by more.
+LONGEST_SUSPENSION = dt.timedelta(days=30)
+MEMBER_RECALL = "MEMBER_RECALL"
 LIVE = (pb.LICENSE_STATE_AGREED, pb.LICENSE_STATE_ACTIVE, pb.LICENSE_STATE_SUSPENDED)
 
 
@@ -55,6 +59,7 @@ def agreed(
         price=deal.price,
         agree_time=to_timestamp(at),
         emergency_suspension=True,
+        member_recall=rule.member_recall,
     )
     return pb.License(
         name=name,
@@ -73,23 +78,62 @@ def activated(before: pb.License, at: dt.datetime) -> pb.License:
     return after
 
 
+def suspended(before: pb.License, emergency: str, at: dt.datetime) -> pb.License:
+    """Interrupted by an emergency prohibition, or by another one while it already is."""
+    after = _copy(before, pb.LICENSE_STATE_SUSPENDED)
+    after.suspended_by = emergency
+    if before.state != pb.LICENSE_STATE_SUSPENDED:
+        after.suspend_time.FromDatetime(at)
+    return after
+
+
+def resumed(before: pb.License, at: dt.datetime) -> pb.License:
+    """In force again, its term longer by as long as it was interrupted."""
+    after = _copy(before, pb.LICENSE_STATE_ACTIVE)
+    after.end_time.FromDatetime(end_of(before, at))
+    after.ClearField("suspend_time")
+    after.suspended_by = ""
+    return after
+
+
+def end_of(license: pb.License, at: dt.datetime) -> dt.datetime:
+    """When an active license ends, or a suspended one would if it were resumed now."""
+    end = from_timestamp(license.end_time)
+    if license.state != pb.LICENSE_STATE_SUSPENDED:
+        return end
+    return end + min(max(at - from_timestamp(license.suspend_time), dt.timedelta(0)), LONGEST_SUSPENSION)
+
+
+def recalled(license: pb.License, rule: governance_pb2.SharingRule) -> bool:
+    """Whether a rule as members have it now ends a license, by the clause in its terms.
+
+    rule: the latest revision of the rule the license stands on, with end_time if it was ended; or what members forbid.
+    """
+    terms = license.terms
+    if not terms.member_recall:
+        return False
+    if rule.effect == governance_pb2.RULE_EFFECT_DENY:
+        return overlaps(rule.scope, terms.scope)
+    return rule.HasField("end_time") or bool(escapes(rule.scope, terms.scope))
+
+
 def terminated(before: pb.License, reason: str, at: dt.datetime) -> pb.License:
     """Ended early."""
     after = _copy(before, pb.LICENSE_STATE_TERMINATED)
     after.end_time.FromDatetime(at)
     after.end_reason = reason
-    return after
+    return _no_longer_suspended(after)
 
 
 def expired(before: pb.License) -> pb.License:
     """Ended as agreed, at the time it said."""
-    return _copy(before, pb.LICENSE_STATE_EXPIRED)
+    return _no_longer_suspended(_copy(before, pb.LICENSE_STATE_EXPIRED))
 
 
 def require_live(license: pb.License, at: dt.datetime) -> None:
     """Refuses to end what has ended with LICENSE_OVER."""
     # The loop that expires it may be a moment late; its end is not.
-    ended = license.HasField("end_time") and from_timestamp(license.end_time) <= at
+    ended = license.HasField("end_time") and end_of(license, at) <= at
     if ended or license.state not in LIVE:
         until = from_timestamp(license.end_time).isoformat()
         raise Refusal(
@@ -118,6 +162,12 @@ def require_order(license: pb.License | None, order: billing_pb2.Order) -> pb.Li
             Kind.STATE,
             order=order.name,
         )
+    return license
+
+
+def _no_longer_suspended(license: pb.License) -> pb.License:
+    license.ClearField("suspend_time")
+    license.suspended_by = ""
     return license
 
 

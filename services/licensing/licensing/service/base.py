@@ -10,7 +10,8 @@ from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.licensing.v1 import licensing_pb2_grpc
 from rochdale_kit.database import Database
-from rochdale_kit.identity import caller, roles
+from rochdale_kit.identity import PUBLIC, caller, roles
+from rochdale_kit.keyring import LiveKeyring
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["LicensingService"]
 
@@ -23,6 +24,11 @@ ACCESS = {
     "GetLicensee": _EITHER_SIDE_MAY_LOOK,
     "ListLicensees": roles(_OPERATOR),
     "AttestCategory": roles(_OPERATOR),
+    "ClaimRegisterEntry": roles(_BUYER),
+    "RequestMandate": roles(_BUYER),
+    "GetMandateRequest": _EITHER_SIDE_MAY_LOOK,
+    "ListMandateRequests": _EITHER_SIDE_MAY_LOOK,
+    "WithdrawMandateRequest": roles(_BUYER),
     "RequestQuote": roles(_BUYER),
     "RequestLicense": roles(_BUYER),
     "Counter": _EITHER_SIDE,
@@ -32,6 +38,7 @@ ACCESS = {
     "ListNegotiations": _EITHER_SIDE_MAY_LOOK,
     "GetLicense": _EITHER_SIDE_MAY_LOOK,
     "ListLicenses": _EITHER_SIDE_MAY_LOOK,
+    "GetKeySet": PUBLIC,
     "TerminateLicense": roles(_BUYER, _STEWARD, _OPERATOR),
 }
 
@@ -49,8 +56,9 @@ class Lives:
 class Calls(licensing_pb2_grpc.LicensingServiceServicer):
     """What the calls of every noun are built with."""
 
-    def __init__(self, database: Database, lives: Lives) -> None:
+    def __init__(self, database: Database, keys: LiveKeyring, lives: Lives) -> None:
         self._database = database
+        self._keys = keys
         self._lives = lives
 
 

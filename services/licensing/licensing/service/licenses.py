@@ -17,6 +17,9 @@ from rochdale_kit.refusals import not_found
 class LicenseCalls(Calls):
     """Looked at by both sides, and ended early by either."""
 
+    async def GetKeySet(self, request: pb.GetKeySetRequest, context: Context) -> pb.KeySet:
+        return pb.KeySet(jwks_json=self._keys.jwks())
+
     async def GetLicense(self, request: pb.GetLicenseRequest, context: Context) -> pb.License:
         async with self._database.read() as connection:
             license = await store.licenses.license(connection, bare(request.name), sight())

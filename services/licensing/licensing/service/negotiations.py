@@ -57,7 +57,9 @@ class NegotiationCalls(Calls):
             await store.negotiations.save(connection, negotiation)
             if deal.listed:
                 pay_by = at + self._lives.payment
-                negotiation = await sign(connection, negotiation, pb.PARTY_MARKET, deal, rule, at, pay_by)
+                negotiation = await sign(
+                    connection, self._keys.current, negotiation, pb.PARTY_MARKET, deal, rule, at, pay_by
+                )
             return await remember(connection, buyer, request, negotiation)
 
     async def Counter(self, request: pb.CounterRequest, context: Context) -> pb.Negotiation:
@@ -70,6 +72,8 @@ class NegotiationCalls(Calls):
             if before is None:
                 raise not_found(request.name)
             licensee = await store.licensees.licensee(connection, bare(before.licensee), lock=True)
+            # Before the rules are held: who carries out a decision holds them, and waits for negotiations with a license.
+            domain.negotiations.require_move(before, party(), request.etag, now())
             offering = await store.offerings.offering(connection, before.offering)
             assert offering is not None, "a negotiation has a foreign key to its offering"
             await hold_rules(connection, offering.name)
@@ -95,6 +99,8 @@ class NegotiationCalls(Calls):
             if before is None:
                 raise not_found(request.name)
             licensee = await store.licensees.licensee(connection, bare(before.licensee), lock=True)
+            # Before the rules are held: who carries out a decision holds them, and waits for negotiations with a license.
+            domain.negotiations.require_move(before, party(), request.etag, now())
             offering = await store.offerings.offering(connection, before.offering, lock=True)
             assert offering is not None, "a negotiation has a foreign key to its offering"
             await hold_rules(connection, offering.name)
@@ -103,7 +109,9 @@ class NegotiationCalls(Calls):
             deal = domain.deals.on_the_table(offering, licensee, before.scope, at)
             deal.require_negotiable()
             rule = await allowing_rule(connection, deal, at)
-            after = await sign(connection, before, party(), deal, rule, at, at + self._lives.payment)
+            after = await sign(
+                connection, self._keys.current, before, party(), deal, rule, at, at + self._lives.payment
+            )
             return await remember(connection, caller().organization, request, after)
 
     async def TerminateNegotiation(self, request: pb.TerminateNegotiationRequest, context: Context) -> pb.Negotiation:

@@ -7,9 +7,10 @@ import datetime as dt
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from licensing.domain.licenses import LIVE
+from licensing.domain.licenses import LIVE, LONGEST_SUSPENSION
 from licensing.store.tables import Row, bare, license_table, seen_by
 from rochdale.licensing.v1 import licensing_pb2 as pb
+from rochdale.type.v1 import signature_pb2
 from rochdale_kit.clock import from_timestamp, to_timestamp
 
 _table = license_table
@@ -25,6 +26,9 @@ def _license_of(row: Row) -> pb.License:
         activate_time=to_timestamp(row.activate_time),
         end_time=to_timestamp(row.end_time),
         end_reason=row.end_reason,
+        signature=signature_pb2.Signature.FromString(row.signature) if row.signature else None,
+        suspend_time=to_timestamp(row.suspend_time),
+        suspended_by=row.suspended_by,
     )
 
 
@@ -41,9 +45,12 @@ async def insert(connection: AsyncConnection, license: pb.License, pay_by_time: 
             cooperative=bare(terms.licensor),
             terms=terms.SerializeToString(),
             terms_hash=license.terms_hash,
+            signature=license.signature.SerializeToString(),
+            member_recall=terms.member_recall,
             state=license.state,
             pay_by_time=pay_by_time,
             end_reason="",
+            suspended_by="",
         )
     )
 
@@ -58,6 +65,8 @@ async def save(connection: AsyncConnection, license: pb.License) -> None:
             activate_time=from_timestamp(license.activate_time) if license.HasField("activate_time") else None,
             end_time=from_timestamp(license.end_time) if license.HasField("end_time") else None,
             end_reason=license.end_reason,
+            suspend_time=from_timestamp(license.suspend_time) if license.HasField("suspend_time") else None,
+            suspended_by=license.suspended_by,
         )
     )
 
@@ -94,24 +103,60 @@ async def live(connection: AsyncConnection, offering: str, sharing_rule: str) ->
     return of_offering, of_rule
 
 
+async def recallable(connection: AsyncConnection, cooperative: str, sharing_rule: str = "") -> list[pb.License]:
+    """Live licenses of a cooperative (under one rule, or all) that members may recall, locked."""
+    statement = sa.select(_table).where(
+        _table.c.cooperative == cooperative, _table.c.state.in_(LIVE), _table.c.member_recall
+    )
+    if sharing_rule:
+        statement = statement.where(_table.c.sharing_rule == sharing_rule)
+    return await _locked(connection, statement)
+
+
+async def running(connection: AsyncConnection, cooperative: str) -> list[pb.License]:
+    """Active licenses of a cooperative, locked."""
+    return await _locked(
+        connection,
+        sa.select(_table).where(_table.c.cooperative == cooperative, _table.c.state == pb.LICENSE_STATE_ACTIVE),
+    )
+
+
+async def suspended(connection: AsyncConnection, cooperative: str, emergency: str) -> list[pb.License]:
+    """Licenses this emergency suspends, locked."""
+    return await _locked(
+        connection,
+        sa.select(_table).where(
+            _table.c.cooperative == cooperative,
+            _table.c.state == pb.LICENSE_STATE_SUSPENDED,
+            _table.c.suspended_by == emergency,
+        ),
+    )
+
+
 async def over(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[pb.License]:
-    """Active licenses whose end has come, locked; those another replica holds are left to it."""
-    return await _due(connection, _table.c.state == pb.LICENSE_STATE_ACTIVE, _table.c.end_time, now, limit)
+    """Licenses whose end has come, locked; those another replica holds are left to it.
+
+    A suspended one ends only when the longest extension there can be is over too: before, it is resumed first.
+    """
+    active = sa.and_(_table.c.state == pb.LICENSE_STATE_ACTIVE, _table.c.end_time <= now)
+    suspended = sa.and_(_table.c.state == pb.LICENSE_STATE_SUSPENDED, _table.c.end_time <= now - LONGEST_SUSPENSION)
+    return await _due(connection, sa.or_(active, suspended), _table.c.end_time, limit)
 
 
 async def unpaid(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[pb.License]:
     """Agreed licenses whose time to be paid is over, likewise."""
-    return await _due(connection, _table.c.state == pb.LICENSE_STATE_AGREED, _table.c.pay_by_time, now, limit)
+    due = sa.and_(_table.c.state == pb.LICENSE_STATE_AGREED, _table.c.pay_by_time <= now)
+    return await _due(connection, due, _table.c.pay_by_time, limit)
 
 
 async def _due(
-    connection: AsyncConnection,
-    condition: sa.ColumnElement[bool],
-    time: sa.Column[dt.datetime],
-    now: dt.datetime,
-    limit: int,
+    connection: AsyncConnection, condition: sa.ColumnElement[bool], order: sa.Column[dt.datetime], limit: int
 ) -> list[pb.License]:
-    statement = (
-        sa.select(_table).where(condition, time <= now).order_by(time).limit(limit).with_for_update(skip_locked=True)
-    )
+    statement = sa.select(_table).where(condition).order_by(order).limit(limit).with_for_update(skip_locked=True)
     return [_license_of(row) for row in await connection.execute(statement)]
+
+
+async def _locked(connection: AsyncConnection, statement: sa.Select[tuple[object, ...]]) -> list[pb.License]:
+    # In one order, so that two who want several never wait for each other.
+    rows = await connection.execute(statement.order_by(_table.c.id).with_for_update())
+    return [_license_of(row) for row in rows]

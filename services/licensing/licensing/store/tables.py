@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 
 # Not the kit's metadata: in the one-machine edition other services live in this process, with tables of the same names.
 metadata = sa.MetaData()
@@ -19,6 +20,25 @@ licensee_table = sa.Table(
     sa.Column("territory", sa.Text, nullable=False),
     sa.Column("create_time", TIME, nullable=False),
     sa.Column("attest_time", TIME),
+    sa.Column("attest_expire_time", TIME),
+    sa.Column("category_reason", sa.Text, nullable=False),
+    sa.Column("approvals", JSONB, nullable=False),
+    sa.Column("approved_category", sa.SmallInteger, nullable=False),
+)
+register_claim_table = sa.Table(
+    "register_claim",
+    metadata,
+    sa.Column("licensee", sa.Text, primary_key=True),
+    sa.Column("register", sa.SmallInteger, primary_key=True),
+    sa.Column("identifier", sa.Text, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("answer", sa.LargeBinary, nullable=False),
+)
+cooperative_table = sa.Table(
+    "cooperative",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
 )
 # One row a cooperative: who signs holds it shared, who changes a rule holds it alone, so that exactly one comes first.
 rule_book_table = sa.Table("rule_book", metadata, sa.Column("cooperative", sa.Text, primary_key=True))
@@ -32,6 +52,8 @@ sharing_rule_table = sa.Table(
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("effective_time", TIME, nullable=False),
     sa.Column("end_time", TIME),
+    sa.Column("expire_time", TIME),
+    sa.Column("settle_time", TIME),
 )
 offering_table = sa.Table(
     "offering",
@@ -82,11 +104,25 @@ license_table = sa.Table(
     sa.Column("cooperative", sa.Text, nullable=False),
     sa.Column("terms", sa.LargeBinary, nullable=False),
     sa.Column("terms_hash", sa.Text, nullable=False),
+    sa.Column("signature", sa.LargeBinary),
+    sa.Column("member_recall", sa.Boolean, nullable=False),
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("pay_by_time", TIME, nullable=False),
     sa.Column("activate_time", TIME),
     sa.Column("end_time", TIME),
     sa.Column("end_reason", sa.Text, nullable=False),
+    sa.Column("suspend_time", TIME),
+    sa.Column("suspended_by", sa.Text, nullable=False),
+)
+mandate_request_table = sa.Table(
+    "mandate_request",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("licensee", sa.Text, nullable=False),
+    sa.Column("cooperative", sa.Text, nullable=False),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("respond_by_time", TIME, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
 )
 
 Row = sa.Row[tuple[object, ...]]

@@ -1,0 +1,85 @@
+"""What a decision about sharing does to licenses that live already: recalled, suspended, resumed. Signing is elsewhere."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from licensing import domain, store
+from licensing.domain.licenses import MEMBER_RECALL
+from licensing.ending import end_early
+from rochdale.governance.v1 import governance_pb2
+from rochdale.licensing.v1 import events_pb2
+from rochdale.licensing.v1 import licensing_pb2 as pb
+from rochdale_kit.clock import from_timestamp
+from rochdale_kit.outbox import announce
+from rochdale_kit.scope import overlaps
+
+
+async def settle(connection: AsyncConnection, name: str, at: dt.datetime) -> None:
+    """Carries a rule out as it is now, and notes when that has to be done again. The caller holds the book alone.
+
+    Twice does no more than once: it looks at how the rule and the licenses are.
+    """
+    rule = await store.rules.latest(connection, name)
+    assert rule is not None, "the caller has just kept or found it"
+    begin, over = from_timestamp(rule.effective_time), domain.rules.over_at(rule)
+    again: dt.datetime | None = None
+    if begin > at:
+        # The cooperative's clock may be a little ahead of ours.
+        again = begin
+    elif domain.rules.is_emergency(rule):
+        if over is not None and over <= at:
+            await _resume(connection, rule, at)
+        else:
+            await _suspend(connection, rule, at)
+            again = over
+    elif rule.effect == governance_pb2.RULE_EFFECT_DENY:
+        if over is None or over > at:
+            await _recall(connection, rule, "", at)
+    elif rule.HasField("end_time") and from_timestamp(rule.end_time) > at:
+        again = from_timestamp(rule.end_time)
+    else:
+        await _recall(connection, rule, rule.name, at)
+    await store.rules.settle_at(connection, rule.name, rule.revision, again)
+
+
+async def _recall(connection: AsyncConnection, rule: governance_pb2.SharingRule, under: str, at: dt.datetime) -> None:
+    cooperative = rule.name.split("/")[1]
+    for license in await store.licenses.recallable(connection, cooperative, under):
+        if domain.licenses.recalled(license, rule):
+            await end_early(connection, license, pb.PARTY_COOPERATIVE, MEMBER_RECALL, at)
+
+
+async def _suspend(connection: AsyncConnection, emergency: governance_pb2.SharingRule, at: dt.datetime) -> None:
+    for license in await store.licenses.running(connection, emergency.name.split("/")[1]):
+        if overlaps(emergency.scope, license.terms.scope):
+            await suspend(connection, license, emergency.name, at)
+
+
+async def suspend(connection: AsyncConnection, license: pb.License, emergency: str, at: dt.datetime) -> None:
+    """Interrupts one license. The caller has locked it."""
+    after = domain.licenses.suspended(license, emergency, at)
+    await store.licenses.save(connection, after)
+    await announce(connection, events_pb2.LicenseSuspended(license=after), at)
+
+
+async def _resume(connection: AsyncConnection, emergency: governance_pb2.SharingRule, at: dt.datetime) -> None:
+    cooperative = emergency.name.split("/")[1]
+    for license in await store.licenses.suspended(connection, cooperative, emergency.name):
+        if other := await emergency_over(connection, license, at):
+            # Another emergency reaches it too: it stays suspended, since when it was, now by that one.
+            await store.licenses.save(connection, domain.licenses.suspended(license, other, at))
+            continue
+        after = domain.licenses.resumed(license, at)
+        await store.licenses.save(connection, after)
+        await announce(connection, events_pb2.LicenseResumed(license=after), at)
+
+
+async def emergency_over(connection: AsyncConnection, license: pb.License, at: dt.datetime) -> str:
+    """The name of an emergency in force that reaches a license; empty for none. The caller holds the book."""
+    for rule in await store.rules.in_force(connection, license.terms.licensor.split("/")[1], at):
+        if domain.rules.is_emergency(rule) and overlaps(rule.scope, license.terms.scope):
+            return rule.name
+    return ""
