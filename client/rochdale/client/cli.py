@@ -31,24 +31,29 @@ class Noun:
     panel: str
 
 
-_SELL, _BUY, _RUN = "For cooperatives", "For buyers", "For everybody"
+_BELONG, _SELL, _BUY, _RUN = "For members", "For cooperatives", "For buyers", "For everybody"
 
 NOUNS: dict[str, Noun] = {
     "search": Noun("search", "Search what can be licensed.", _BUY),
-    "licensee": Noun("licensee", "Register as a licensee; attest what licensees claim.", _BUY),
+    "licensee": Noun("licensee", "Register as a licensee; show and attest what you are.", _BUY),
     "quote": Noun("quote", "Ask what a license would cost you.", _BUY),
     "license": Noun("license", "Request, negotiate, list and end licenses.", _BUY),
     "order": Noun("order", "List and pay orders.", _BUY),
     "token": Noun("token", "Get a short-lived access token for a license.", _BUY),
     "profile": Noun("profile", "Write a Delta Sharing profile file for a license.", _BUY),
     "get": Noun("get", "Download the files of a license.", _BUY),
-    "cooperative": Noun("cooperative", "Found and show cooperatives.", _SELL),
-    "member": Noun("member", "Add and list members.", _SELL),
+    "mandate": Noun("mandate", "Ask members for what their rules do not allow yet.", _BUY),
+    "deletion": Noun("deletion", "Delete what members withdrew, and attest it.", _BUY),
+    "member": Noun("member", "Join, invite, leave; see who received your data.", _BELONG),
+    "consent": Noun("consent", "Say what may happen with your own rows.", _BELONG),
+    "proposal": Noun("proposal", "Draft, debate, vote, count again, enact.", _BELONG),
+    "cooperative": Noun("cooperative", "Found and show cooperatives; charters and signing keys.", _SELL),
     "dataset": Noun("dataset", "Add data; list and show datasets.", _SELL),
-    "rule": Noun("rule", "Propose, approve, narrow and end sharing rules.", _SELL),
+    "rule": Noun("rule", "Forbid in an emergency, narrow, end and show sharing rules.", _SELL),
     "offering": Noun("offering", "Publish, close and show offerings.", _SELL),
     "organization": Noun("organization", "Register, verify and show organizations.", _RUN),
     "key": Noun("key", "Create, list and revoke API keys.", _RUN),
+    "proof": Noun("proof", "Show what proving every live license again found.", _RUN),
     "status": Noun("status", "Ask every service of the market whether it is well.", _RUN),
 }
 
@@ -170,6 +175,8 @@ def _common(
     [dim]$[/] rochdale up                          [dim]# a whole market on this machine[/]
 
     [dim]$[/] rochdale search "health insurance"
+
+    [dim]$[/] rochdale proposal vote prop_01J… yes --key-file me.key
 
     [dim]$[/] rochdale license request valley-health/off_01J… --key-file lab.key
 

@@ -24,7 +24,7 @@ from rochdale.client.refusals import MarketError, from_grpc
 from rochdale.client.renewal import Renewable
 from rochdale.client.transport import within_machine
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
-from rochdale.governance.v1 import governance_pb2_grpc
+from rochdale.governance.v1 import governance_pb2_grpc, membership_pb2_grpc, proposals_pb2_grpc
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2_grpc
 
@@ -67,6 +67,7 @@ class Session:
     expires_at: float
     organization: str
     roles: tuple[str, ...]
+    member: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,14 @@ class Market:
         return governance_pb2_grpc.GovernanceServiceStub(self._channel(self.addresses.services["governance"]))
 
     @cached_property
+    def proposals(self) -> proposals_pb2_grpc.ProposalServiceStub:
+        return proposals_pb2_grpc.ProposalServiceStub(self._channel(self.addresses.services["governance"]))
+
+    @cached_property
+    def membership(self) -> membership_pb2_grpc.MembershipServiceStub:
+        return membership_pb2_grpc.MembershipServiceStub(self._channel(self.addresses.services["governance"]))
+
+    @cached_property
     def catalog(self) -> catalog_pb2_grpc.CatalogServiceStub:
         return catalog_pb2_grpc.CatalogServiceStub(self._channel(self.addresses.services["catalog"]))
 
@@ -189,6 +198,18 @@ class Market:
     def organization(self) -> str:
         """The id of the organization the key speaks for. Refuses with KEY_MISSING, KEY_INVALID."""
         return self.session().organization.removeprefix("organizations/")
+
+    @property
+    def member(self) -> str:
+        """Resource name of the member the key speaks for. Refuses with KEY_MISSING, KEY_INVALID, KEY_OF_NO_MEMBER."""
+        if member := self.session().member:
+            return member
+        raise MarketError(
+            "KEY_OF_NO_MEMBER",
+            f"This key speaks for {self.organization} as a whole, and this is for members. Name a member's key with "
+            "--key-file; `rochdale member join` makes one.",
+            {"organization": self.organization},
+        )
 
     def session(self) -> Session:
         """The current session, renewed when it is about to end. Refuses with KEY_MISSING, KEY_INVALID."""
@@ -241,7 +262,7 @@ class Market:
         request = identity_pb2.IssueSessionRequest(secret=self._secret)
         issued = self._attempt(self.identity.IssueSession, request, 30.0, None)
         roles = tuple(identity_pb2.Role.Name(role).removeprefix("ROLE_").lower() for role in issued.roles)
-        return Session(issued.token, float(issued.expire_time.seconds), issued.organization.name, roles)
+        return Session(issued.token, float(issued.expire_time.seconds), issued.organization.name, roles, issued.member)
 
     def _channel(self, address: str) -> grpc.Channel:
         if address not in self._channels:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from ulid import ULID
 
 from rochdale.billing.v1 import billing_pb2
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.money import format_money, parse_money
 from rochdale.data_gateway.v1 import data_gateway_pb2
-from rochdale.governance.v1 import governance_pb2
+from rochdale.governance.v1 import decisions_pb2, governance_pb2, membership_pb2, proposals_pb2
 from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import licensing_pb2
 from rochdale.type.v1 import money_pb2, scope_pb2
 
 V = TypeVar("V", bound=int)
+
+# Services take times of the caller's clock within five minutes of theirs.
+_JUST_NOW_SECONDS = 240
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 
@@ -74,6 +79,28 @@ KINDS: Words[identity_pb2.OrganizationKind.ValueType] = Words(
 ROLES: Words[identity_pb2.Role.ValueType] = Words(identity_pb2.Role, "ROLE_", "role")
 EFFECTS: Words[governance_pb2.RuleEffect.ValueType] = Words(governance_pb2.RuleEffect, "RULE_EFFECT_", "effect")
 RULE_STATES: Words[governance_pb2.RuleState.ValueType] = Words(governance_pb2.RuleState, "RULE_STATE_", "state")
+MEMBER_STATES: Words[governance_pb2.MemberState.ValueType] = Words(governance_pb2.MemberState, "MEMBER_STATE_", "state")
+DECISION_CLASSES: Words[decisions_pb2.DecisionClass.ValueType] = Words(
+    decisions_pb2.DecisionClass, "DECISION_CLASS_", "class of decisions"
+)
+SECRECIES: Words[decisions_pb2.Secrecy.ValueType] = Words(decisions_pb2.Secrecy, "SECRECY_", "level of secrecy")
+PROPOSAL_STATES: Words[proposals_pb2.ProposalState.ValueType] = Words(
+    proposals_pb2.ProposalState, "PROPOSAL_STATE_", "state"
+)
+CHOICES: Words[proposals_pb2.BallotChoice.ValueType] = Words(proposals_pb2.BallotChoice, "BALLOT_CHOICE_", "choice")
+CHALLENGE_GROUNDS: Words[proposals_pb2.ChallengeGround.ValueType] = Words(
+    proposals_pb2.ChallengeGround, "CHALLENGE_GROUND_", "ground"
+)
+CONSENT_STATUSES: Words[membership_pb2.ConsentStatus.ValueType] = Words(
+    membership_pb2.ConsentStatus, "CONSENT_STATUS_", "status"
+)
+CONSENT_METHODS: Words[membership_pb2.ConsentMethod.ValueType] = Words(
+    membership_pb2.ConsentMethod, "CONSENT_METHOD_", "method"
+)
+DELETION_GROUNDS: Words[membership_pb2.DeletionGround.ValueType] = Words(
+    membership_pb2.DeletionGround, "DELETION_GROUND_", "ground"
+)
+NOTICE_KINDS: Words[membership_pb2.NoticeKind.ValueType] = Words(membership_pb2.NoticeKind, "NOTICE_KIND_", "kind")
 FORMATS: Words[data_gateway_pb2.SourceFormat.ValueType] = Words(
     data_gateway_pb2.SourceFormat, "SOURCE_FORMAT_", "format"
 )
@@ -84,6 +111,11 @@ NEGOTIATION_STATES: Words[licensing_pb2.NegotiationState.ValueType] = Words(
 PARTIES: Words[licensing_pb2.Party.ValueType] = Words(licensing_pb2.Party, "PARTY_", "party")
 LICENSE_STATES: Words[licensing_pb2.LicenseState.ValueType] = Words(
     licensing_pb2.LicenseState, "LICENSE_STATE_", "state"
+)
+REGISTERS: Words[licensing_pb2.Register.ValueType] = Words(licensing_pb2.Register, "REGISTER_", "register")
+CLAIM_STATES: Words[licensing_pb2.ClaimState.ValueType] = Words(licensing_pb2.ClaimState, "CLAIM_STATE_", "state")
+MANDATE_STATES: Words[licensing_pb2.MandateRequestState.ValueType] = Words(
+    licensing_pb2.MandateRequestState, "MANDATE_REQUEST_STATE_", "state"
 )
 ORDER_STATES: Words[billing_pb2.OrderState.ValueType] = Words(billing_pb2.OrderState, "ORDER_STATE_", "state")
 PAYMENT_STATES: Words[billing_pb2.PaymentState.ValueType] = Words(billing_pb2.PaymentState, "PAYMENT_STATE_", "state")
@@ -142,6 +174,38 @@ def when(message: Any, field: str) -> str:
         return "-"
     at: datetime = getattr(message, field).ToDatetime(tzinfo=UTC)
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def now() -> Timestamp:
+    """The time on this machine, in whole milliseconds: what is signed must read the same in every database."""
+    return _milliseconds(time.time())
+
+
+def moment_of(request_id: str) -> Timestamp:
+    """When something asked under this id is to take effect: when the id was made, if that was just now, else now.
+
+    So the same id said again asks for exactly the same.
+    """
+    try:
+        made = ULID.from_str(request_id).timestamp
+    except ValueError:
+        return now()
+    return _milliseconds(made) if 0 <= time.time() - made < _JUST_NOW_SECONDS else now()
+
+
+def _milliseconds(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(int(seconds * 1000))
+    return stamp
+
+
+def left_until(stamp: Timestamp) -> str:
+    """ "in 3 days", "in 2 hours", "in 5 minutes", or "over"."""
+    seconds = stamp.seconds - time.time()
+    for unit, size in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            return f"in {count(int(seconds // size), unit)}"
+    return "in less than a minute" if seconds > 0 else "over"
 
 
 def common(scopes: Sequence[scope_pb2.SharingScope]) -> scope_pb2.SharingScope:

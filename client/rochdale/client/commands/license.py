@@ -6,10 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from rochdale.access_broker.v1 import access_broker_pb2
 from rochdale.client.market import Market
 from rochdale.client.names import in_collection, in_cooperative, short
 from rochdale.client.options import Limit, RequestId, collect, open_market, parser, request_id_or_new
-from rochdale.client.output import as_dict, document, fields, note, say, table
+from rochdale.client.output import as_dict, document, fields, note, say, spinner, table
+from rochdale.client.proof_views import show_report
+from rochdale.client.refusals import MarketError
 from rochdale.client.terms import CATEGORIES, LICENSE_STATES, NEGOTIATION_STATES, PARTIES, days, price, when
 from rochdale.client.views import scope_fields
 from rochdale.client.wish_options import WishOptions, with_wish_options
@@ -40,6 +43,8 @@ def _license_fields(license: licensing_pb2.License) -> dict[str, str]:
         "active since": when(license, "activate_time"),
         "ends": when(license, "end_time"),
         "why ended": license.end_reason,
+        "suspended since": when(license, "suspend_time"),
+        "suspended by": short(license.suspended_by),
         "offering": short(terms.offering),
         "sharing rule": f"{short(terms.sharing_rule)}, revision {terms.rule_revision}",
         **{name: value for name, value in scope_fields(terms.scope).items() if name not in ("price", "categories")},
@@ -48,6 +53,10 @@ def _license_fields(license: licensing_pb2.License) -> dict[str, str]:
         "suspension": "an emergency narrowing may suspend access for at most 30 days; the term grows by as long"
         if terms.emergency_suspension
         else "",
+        "recall": "it ends when members narrow or end its rule so that it is no longer inside"
+        if terms.member_recall
+        else "",
+        "signed with": license.signature.key_id,
     }
 
 
@@ -130,7 +139,13 @@ def request(
         quote=in_collection("quotes", quote) if quote else "",
         message=message,
     )
-    _show_negotiation(market.call(market.licensing.RequestLicense, asked))
+    try:
+        _show_negotiation(market.call(market.licensing.RequestLicense, asked))
+    except MarketError as error:
+        # Not a dead end: members can be asked.
+        if error.reason in ("REQUEST_OUTSIDE_OFFERING", "REQUEST_OUTSIDE_RULE"):
+            error.message += f" Ask the members for it: rochdale mandate request {offering} … -m WHY"
+        raise
 
 
 @app.command()
@@ -290,3 +305,20 @@ def terminate(
     answer = market.call(market.licensing.TerminateLicense, asked)
     document(as_dict(answer))
     say(f"{short(answer.name)} is {LICENSE_STATES.format(answer.state)} since {when(answer, 'end_time')}.")
+
+
+@app.command()
+def prove(
+    context: typer.Context,
+    license: Annotated[str | None, typer.Argument(metavar="[LICENSE]", help="Only this one. Default: all.")] = None,
+) -> None:
+    """Prove live licenses again, from the vote to the grant (operators and stewards). What does not hold is cut off.
+
+    [dim]$[/] rochdale license prove lic_01J…
+    """
+    market = open_market(context)
+    asked = access_broker_pb2.ProveGrantsRequest(license=in_collection("licenses", license) if license else "")
+    with spinner("Proving"):
+        answer = market.call(market.access_broker.ProveGrants, asked, timeout_seconds=600)
+    document(as_dict(answer))
+    show_report(answer)

@@ -10,9 +10,11 @@ import typer
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.market import Market
 from rochdale.client.names import in_collection, in_cooperative, short
+from rochdale.client.offers import publish_signed
 from rochdale.client.options import Limit, RequestId, collect, flat, open_market, request_id_or_new
 from rochdale.client.output import as_dict, document, fields, say, table
 from rochdale.client.scope_options import ScopeOptions, with_scope_options
+from rochdale.client.signing_options import SigningKeyFile, current_signing_key, get_cooperative
 from rochdale.client.terms import CATEGORIES, MODES, OFFERING_STATES, common, money, price, when
 from rochdale.client.views import scope_fields
 from rochdale.governance.v1 import governance_pb2
@@ -62,7 +64,9 @@ def _fields(offering: catalog_pb2.Offering) -> dict[str, str]:
         "published": when(offering, "publish_time"),
         "closed": when(offering, "close_time"),
         "why closed": offering.close_reason,
+        "answers": short(offering.mandate_request),
         "hash": offering.offering_hash,
+        "signed with": offering.signature.key_id,
     }
 
 
@@ -100,9 +104,13 @@ def publish(
         ),
     ],
     description: Annotated[str, typer.Option("--description", help="What is offered, in a few sentences.")] = "",
+    mandate_request: Annotated[
+        str, typer.Option("--mandate-request", metavar="REQUEST", help="The buyer's request (mreq_…) it answers.")
+    ] = "",
+    signing_key: SigningKeyFile = None,
     request_id: RequestId = None,
 ) -> None:
-    """Publish an offering. Categories and prices come from the tiers.
+    """Publish an offering, signed with the cooperative's key. Categories and prices come from the tiers.
 
     Where you say nothing, you offer all that the rules of the tiers have in common.
 
@@ -116,6 +124,7 @@ def publish(
         parsed = [tier(text, cooperative) for text in tiers]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--tier") from None
+    key = current_signing_key(market, signing_key, get_cooperative(market, cooperative))
     request = catalog_pb2.PublishOfferingRequest(
         request_id=request_id_or_new(request_id),
         parent=in_collection("cooperatives", cooperative),
@@ -123,11 +132,9 @@ def publish(
         description=description,
         scope=_scope(market, scope, parsed),
         tiers=parsed,
+        mandate_request=in_collection("mandateRequests", mandate_request) if mandate_request else "",
     )
-    # The market computes both from the tiers and ignores what we send, but a scope without them is not well formed.
-    request.scope.categories[:] = sorted({category for each in parsed for category in each.categories})
-    request.scope.floor_price.CopyFrom(min((each.price for each in parsed), key=lambda amount: amount.amount_minor))
-    answer = market.call(market.catalog.PublishOffering, request)
+    answer = publish_signed(market, request, key)
     document(as_dict(answer))
     fields(_fields(answer))
 

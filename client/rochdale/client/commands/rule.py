@@ -1,24 +1,28 @@
-"""rochdale rule: propose, approve, narrow, end, list and show sharing rules."""
+"""rochdale rule: forbid, approve, narrow, end, list and show sharing rules. What may be shared is in proposal.py."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from rochdale.catalog.v1 import catalog_pb2
+from rochdale.client.authority import next_revision, sign_rule, sign_rule_end
+from rochdale.client.drafts import forbidden_scope
 from rochdale.client.market import Market
 from rochdale.client.names import in_collection, in_cooperative, short
 from rochdale.client.options import Limit, RequestId, collect, flat, open_market, parser, request_id_or_new
 from rochdale.client.output import as_dict, document, fields, note, say, table
 from rochdale.client.refusals import MarketError
 from rochdale.client.scope_options import ScopeOptions, with_scope_options
-from rochdale.client.terms import CATEGORIES, EFFECTS, MODES, RULE_STATES, count, price, when
+from rochdale.client.signing_options import SigningKeyFile, current_signing_key, get_cooperative
+from rochdale.client.terms import CATEGORIES, EFFECTS, MODES, RULE_STATES, count, moment, moment_of, price, when
 from rochdale.client.views import scope_fields
 from rochdale.governance.v1 import governance_pb2
 from rochdale.type.v1 import scope_pb2
 
-app = typer.Typer(help="Propose, approve, narrow and end sharing rules.", no_args_is_help=True)
+app = typer.Typer(help="Forbid in an emergency, narrow, end and show sharing rules.", no_args_is_help=True)
 
 Rule = Annotated[str, typer.Argument(metavar="RULE", help="rule_…, or valley-health/rule_… of another cooperative.")]
 
@@ -29,12 +33,15 @@ Revision = Annotated[
     ),
 ]
 
-# What a rule says where its proposer says nothing. Who may have the data and the lowest price have no default: they are
-# what members vote about.
-_PURPOSES = ("ResearchAndDevelopment",)
-_ACTIONS = (scope_pb2.USE_ACTION_INSPECT, scope_pb2.USE_ACTION_ANALYZE)
-_MAX_DURATION_SECONDS = 365 * 86_400
-_DUTIES = (scope_pb2.DUTY_DELETE_AT_END, scope_pb2.DUTY_NO_ONWARD_TRANSFER, scope_pb2.DUTY_NO_REIDENTIFICATION)
+EffectiveTime = Annotated[
+    Timestamp | None,
+    typer.Option(
+        "--effective-time",
+        parser=parser(moment),
+        metavar="TIME",
+        help="From when; say it when you retry with --request-id. Default: now.",
+    ),
+]
 
 
 def _fields(rule: governance_pb2.SharingRule) -> dict[str, str]:
@@ -44,12 +51,16 @@ def _fields(rule: governance_pb2.SharingRule) -> dict[str, str]:
         "state": RULE_STATES.format(rule.state),
         "effect": EFFECTS.format(rule.effect),
         **scope_fields(rule.scope),
+        "recall": "licenses end when members narrow or end it" if rule.member_recall else "",
         "rationale": rule.rationale,
+        "decided by": f"members, in {short(rule.proposal)}" if rule.proposal else "the board, in an emergency",
         "approvals": ", ".join(rule.approvals),
         "proposed": when(rule, "create_time"),
         "in force since": when(rule, "effective_time"),
+        "expires": when(rule, "expire_time"),
         "ended": when(rule, "end_time"),
         "hash": rule.rule_hash,
+        "signed with": rule.signature.key_id,
     }
 
 
@@ -59,72 +70,29 @@ def _get(market: Market, rule: str, revision: int = 0) -> governance_pb2.Sharing
     return market.call(market.governance.GetSharingRule, request)
 
 
-def latest_columns(market: Market, dataset: str) -> list[str]:
-    """Names of all columns of a dataset's latest version. Refuses with VERSION_NOT_PUBLISHED."""
-    found = market.call(market.catalog.GetDataset, catalog_pb2.GetDatasetRequest(name=dataset))
-    if not found.latest_version:
-        raise MarketError(
-            "VERSION_NOT_PUBLISHED",
-            f"{short(dataset)} has no version yet, so its columns are not known; name them with --columns.",
-            {"dataset": dataset},
-        )
-    request = catalog_pb2.GetVersionRequest(name=f"{dataset}/versions/{found.latest_version}")
-    return [column.name for column in market.call(market.catalog.GetVersion, request).columns]
-
-
-def _proposed_scope(market: Market, options: ScopeOptions) -> scope_pb2.SharingScope:
-    scope = options.from_file()
-    if scope is None:
-        if not options.dataset or not options.category or options.floor_price is None:
-            raise typer.BadParameter("A rule needs --dataset, --category and --floor-price, or a --scope-file.")
-        scope = scope_pb2.SharingScope(
-            purposes=_PURPOSES,
-            actions=_ACTIONS,
-            max_mode=scope_pb2.ACCESS_MODE_DOWNLOAD,
-            territories=["WORLD"],
-            max_duration_seconds=_MAX_DURATION_SECONDS,
-            max_exclusivity=scope_pb2.EXCLUSIVITY_NONE,
-            duties=_DUTIES,
-        )
-    if options.dataset:
-        names = [in_cooperative("datasets", each, lambda: market.organization) for each in flat(options.dataset)]
-        del scope.datasets[:]
-        for name in names:
-            columns = flat(options.columns) or latest_columns(market, name)
-            scope.datasets.add(dataset=name, first_version=1, columns=columns)
-    options.apply(scope)
-    return scope
-
-
 @app.command()
 @with_scope_options
-def propose(
+def forbid(
     context: typer.Context,
     scope: ScopeOptions,
     rationale: Annotated[str, typer.Option("--rationale", help="Why, in words members understand.")],
-    effect: Annotated[
-        Any, typer.Option("--effect", parser=parser(EFFECTS.parse), metavar="EFFECT", help="allow or deny.")
-    ] = "allow",
     request_id: RequestId = None,
 ) -> None:
-    """Propose a sharing rule. It is in force once as many stewards approved as the charter asks for; you count as one.
+    """Forbid something in an emergency, as the board. It suspends live access in its reach and lapses after 30 days.
 
-    Where you say nothing: every later version too, all columns of the latest version, research and development, to
-    inspect and analyze, downloads, worldwide, licenses of at most 365 days, not exclusive, with the duties to delete at
-    the end, to pass nothing on and to identify nobody.
+    In force once as many stewards agree as the charter asks for; you count as one. Where you say nothing, everything
+    about the dataset is forbidden. What stays forbidden is for members: rochdale proposal create --effect deny.
 
-    [dim]$[/] rochdale rule propose --dataset randhie --category academic --floor-price "0 EUR" --rationale "Research"
+    [dim]$[/] rochdale rule forbid --dataset randhie --rationale "A member may be recognizable in it."
 
-    [dim]$[/] rochdale rule propose --dataset randhie --category sme --floor-price "900 EUR" --rationale "They pay"
-
-    [dim]$[/] rochdale rule propose --scope-file scope.json --rationale "As decided on Monday"
+    [dim]$[/] rochdale rule forbid --dataset randhie --category large-platform --rationale "Under investigation."
     """
     market = open_market(context)
     request = governance_pb2.ProposeSharingRuleRequest(
         request_id=request_id_or_new(request_id),
         parent=in_collection("cooperatives", market.organization),
-        effect=effect,
-        scope=_proposed_scope(market, scope),
+        effect=governance_pb2.RULE_EFFECT_DENY,
+        scope=forbidden_scope(market, scope),
         rationale=rationale,
     )
     answer = market.call(market.governance.ProposeSharingRule, request)
@@ -134,9 +102,24 @@ def propose(
         note(f"Not in force yet: another steward has to run `rochdale rule approve {short(answer.name)}`.")
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def propose(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="…", help="Whatever it took before.")] = None,
+) -> None:
+    """Members decide now what may be shared; this only says how to ask them.
+
+    [dim]$[/] rochdale rule propose        [dim]# says: rochdale proposal create[/]
+    """
+    raise MarketError(
+        "MEMBERS_DECIDE",
+        "What may be shared is decided by members. Put it to them with `rochdale proposal create`, which takes the same "
+        "options; to forbid something at once, use `rochdale rule forbid`.",
+    )
+
+
 @app.command()
 def approve(context: typer.Context, rule: Rule) -> None:
-    """Approve a proposed rule as another steward. Approving again changes nothing.
+    """Approve an emergency prohibition as another steward. Approving again changes nothing.
 
     [dim]$[/] rochdale rule approve rule_01J… --key-file second-steward.key
     """
@@ -150,9 +133,17 @@ def approve(context: typer.Context, rule: Rule) -> None:
 @app.command()
 @with_scope_options
 def narrow(
-    context: typer.Context, rule: Rule, scope: ScopeOptions, revision: Revision = None, request_id: RequestId = None
+    context: typer.Context,
+    rule: Rule,
+    scope: ScopeOptions,
+    revision: Revision = None,
+    effective_time: EffectiveTime = None,
+    signing_key: SigningKeyFile = None,
+    request_id: RequestId = None,
 ) -> None:
-    """Narrow a rule in force, at once. What you do not mention stays. Widening takes a new rule.
+    """Narrow a rule in force, at once, signed. What you do not mention stays. Widening takes a vote.
+
+    New offers stop at once. Licenses agreed before run to their term, unless the rule lets members recall them.
 
     [dim]$[/] rochdale rule narrow rule_01J… --category academic --max-duration 90d
 
@@ -160,35 +151,63 @@ def narrow(
     """
     market = open_market(context)
     current = _get(market, rule, revision or 0)
-    narrower = scope.from_file() or current.scope
+    narrower = scope.from_file() or scope_pb2.SharingScope.FromString(current.scope.SerializeToString())
     if scope.dataset:
         kept = {in_cooperative("datasets", each, lambda: market.organization) for each in flat(scope.dataset)}
         remaining = [entry for entry in narrower.datasets if entry.dataset in kept]
         del narrower.datasets[:]
         narrower.datasets.extend(remaining)
     scope.apply(narrower)
-    request = governance_pb2.NarrowSharingRuleRequest(
-        request_id=request_id_or_new(request_id), name=current.name, scope=narrower, revision=current.revision
-    )
-    answer = market.call(market.governance.NarrowSharingRule, request)
-    document(as_dict(answer))
-    fields(_fields(answer))
+    _narrow(market, current, narrower, signing_key, request_id, effective_time)
 
 
 @app.command()
-def end(context: typer.Context, rule: Rule, revision: Revision = None, request_id: RequestId = None) -> None:
-    """End a rule altogether, at once. Offerings on it close.
+def end(
+    context: typer.Context,
+    rule: Rule,
+    revision: Revision = None,
+    effective_time: EffectiveTime = None,
+    signing_key: SigningKeyFile = None,
+    request_id: RequestId = None,
+) -> None:
+    """End a rule altogether, at once, signed. Offerings on it close.
 
     [dim]$[/] rochdale rule end rule_01J…
     """
     market = open_market(context)
-    current = _get(market, rule, revision or 0)
+    _narrow(market, _get(market, rule, revision or 0), None, signing_key, request_id, effective_time)
+
+
+def _narrow(
+    market: Market,
+    current: governance_pb2.SharingRule,
+    narrower: scope_pb2.SharingScope | None,
+    signing_key: Path | None,
+    request_id: str | None,
+    effective_time: Timestamp | None,
+) -> None:
+    """Signs the end of a revision, and the next one if there is one. Refuses before signing what is not one's own."""
+    cooperative = get_cooperative(market, market.organization)
+    if not current.name.startswith(f"{cooperative.name}/"):
+        raise MarketError("NOT_FOUND", f"{current.name} is not a rule of {cooperative.name}.", {"name": current.name})
+    key = current_signing_key(market, signing_key, cooperative)
+    id = request_id_or_new(request_id)
+    at = effective_time or moment_of(id)
     request = governance_pb2.NarrowSharingRuleRequest(
-        request_id=request_id_or_new(request_id), name=current.name, revision=current.revision
+        request_id=id,
+        name=current.name,
+        scope=narrower,
+        revision=current.revision,
+        effective_time=at,
+        signature=sign_rule(next_revision(current, narrower, at), key) if narrower is not None else None,
+        end_signature=sign_rule_end(current, at, key),
     )
     answer = market.call(market.governance.NarrowSharingRule, request)
     document(as_dict(answer))
-    say(f"{short(answer.name)} ended at {when(answer, 'end_time')}.")
+    if narrower is None:
+        say(f"{short(answer.name)} ended at {when(answer, 'end_time')}.")
+    else:
+        fields(_fields(answer))
 
 
 @app.command("list")
@@ -217,11 +236,25 @@ def list_(
             ", ".join(short(entry.dataset) for entry in rule.scope.datasets),
             CATEGORIES.format_all(rule.scope.categories),
             MODES.format(rule.scope.max_mode),
-            price(rule.scope.floor_price),
+            price(rule.scope.floor_price) if rule.effect == governance_pb2.RULE_EFFECT_ALLOW else "-",
+            short(rule.proposal) or "the board",
+            when(rule, "expire_time"),
         ]
         for rule in found
     ]
-    table(["rule", "revision", "state", "effect", "data", "categories", "mode", "floor price"], rows)
+    columns = [
+        "rule",
+        "revision",
+        "state",
+        "effect",
+        "data",
+        "categories",
+        "mode",
+        "floor price",
+        "decided in",
+        "expires",
+    ]
+    table(columns, rows, empty="No rule has been in force yet, so nothing may be offered.")
 
 
 @app.command()
