@@ -1,41 +1,48 @@
-"""A gateway with everything around it: real identity, PostgreSQL and NATS, and a broker that a test can steer.
+"""A gateway with everything around it: real identity, PostgreSQL and NATS, and a broker and a governance a test can steer.
 
-The broker is a real gRPC server that signs with the kit and answers only what a gateway asks; it can fall silent, lie
-about chains and lose events, which the real one cannot be made to do.
+They are real gRPC servers that sign with the kit and answer only what a gateway asks; they can fall silent, lie about
+chains and rules and lose events, which the real ones cannot be made to do. Licensing is there for its keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import csv
 import datetime as dt
+import io
 import json
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
 import httpx
+import sqlalchemy as sa
+from authority import Authority, signed_license
 from google.protobuf.message import Message
 from house import House, Person, request_id
 from nats.aio.client import Client as NatsClient
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.access_broker.v1 import access_broker_pb2_grpc, events_pb2
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.data_gateway.v1 import data_gateway_pb2 as pb
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
-from rochdale.governance.v1 import governance_pb2
+from rochdale.governance.v1 import events_pb2 as governance_events
+from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc, membership_pb2, membership_pb2_grpc
 from rochdale.identity.v1 import identity_pb2
-from rochdale.licensing.v1 import licensing_pb2
+from rochdale.licensing.v1 import licensing_pb2, licensing_pb2_grpc
 from rochdale.type.v1 import money_pb2, scope_pb2
+from rochdale_kit.chain import hash_of_grant
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.outbox import ensure_stream, subject_of
 from rochdale_kit.server import Service, connect_nats
-from rochdale_kit.signing import SigningKey, canonical_hash
+from rochdale_kit.signing import GRANT_PREFIX, SigningKey, sign_hash
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
@@ -120,10 +127,7 @@ class SteeredBroker(access_broker_pb2_grpc.AccessBrokerServiceServicer):
             await asyncio.sleep(0.2)
 
     async def publish(self, event: Message) -> None:
-        """A CloudEvent as the outbox sends it."""
-        name, id = event.DESCRIPTOR.full_name, new_id("evt")
-        headers = {"Nats-Msg-Id": id, "ce-specversion": "1.0", "ce-id": id, "ce-source": "test", "ce-type": name}
-        await self.nats.jetstream().publish(subject_of(name), event.SerializeToString(), headers=headers)
+        await publish(self.nats, event)
 
     async def open(self, chain: broker.GrantChain, announced: bool = True) -> broker.GrantChain:
         self.chains.append(chain)
@@ -144,8 +148,117 @@ class SteeredBroker(access_broker_pb2_grpc.AccessBrokerServiceServicer):
             await self.publish(events_pb2.AccessRevoked(gateway=f"gateways/{self.cooperative}", revocation=revocation))
 
 
+class SteeredGovernance(
+    governance_pb2_grpc.GovernanceServiceServicer,
+    membership_pb2_grpc.MembershipServiceServicer,
+    licensing_pb2_grpc.LicensingServiceServicer,
+):
+    """What one cooperative decided, as far as a gateway asks; and licensing's keys."""
+
+    def __init__(self, nats: NatsClient, cooperative: str) -> None:
+        self.nats = nats
+        self.authority = Authority(cooperative)
+        self.licensing = SigningKey.generate()
+        self.document = self.authority.document()
+        self.rules: dict[str, governance_pb2.SharingRule] = {}
+        # Member id (as text) -> dataset -> the consent that stands.
+        self.consents: dict[tuple[str, str], membership_pb2.ConsentItem] = {}
+        self.names: dict[str, str] = {}
+        self.failing = False
+        self.address = ""
+        self._server = grpc.aio.server()
+
+    async def start(self) -> None:
+        governance_pb2_grpc.add_GovernanceServiceServicer_to_server(self, self._server)
+        membership_pb2_grpc.add_MembershipServiceServicer_to_server(self, self._server)
+        licensing_pb2_grpc.add_LicensingServiceServicer_to_server(self, self._server)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        await self._server.start()
+        await ensure_stream(self.nats, "governance")
+
+    async def stop(self) -> None:
+        await self._server.stop(0)
+
+    async def GetCooperative(self, request: Any, context: Any) -> governance_pb2.Cooperative:
+        return self.document
+
+    async def ListSharingRules(self, request: Any, context: Any) -> governance_pb2.ListSharingRulesResponse:
+        return governance_pb2.ListSharingRulesResponse(sharing_rules=self.rules.values())
+
+    async def ListLiveConsents(self, request: Any, context: Any) -> membership_pb2.ListLiveConsentsResponse:
+        if self.failing:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        assert dict(context.invocation_metadata())["authorization"].startswith("Bearer ")
+        items = list(self.consents.values())
+        at = int(request.page_token or 0)
+        token = str(at + 1000) if at + 1000 < len(items) else ""
+        return membership_pb2.ListLiveConsentsResponse(items=items[at : at + 1000], next_page_token=token)
+
+    async def GetKeySet(self, request: Any, context: Any) -> Any:
+        return licensing_pb2.KeySet(jwks_json=json.dumps({"keys": [self.licensing.public_jwk()]}))
+
+    def member(self, reference: str) -> str:
+        """The resource name of the member with this reference."""
+        return self.names.setdefault(reference, f"{self.authority.name}/members/{new_id('mem')}")
+
+    def item(
+        self,
+        reference: str,
+        dataset: str,
+        purposes: Sequence[str] = ("AcademicResearch",),
+        categories: Sequence[scope_pb2.BuyerCategory.ValueType] = (scope_pb2.BUYER_CATEGORY_ACADEMIC,),
+    ) -> membership_pb2.ConsentItem:
+        member = self.member(reference)
+        consent = membership_pb2.Consent(
+            name=f"{member}/consents/{new_id('con')}",
+            dataset=f"{self.authority.name}/datasets/{dataset}",
+            purposes=purposes,
+            categories=categories,
+            status=membership_pb2.CONSENT_STATUS_GIVEN if purposes else membership_pb2.CONSENT_STATUS_REFUSED,
+            method=membership_pb2.CONSENT_METHOD_RECORDED,
+            give_time=to_timestamp(now()),
+        )
+        return membership_pb2.ConsentItem(member=member, reference=reference, consent=consent)
+
+    async def consent(self, references: Iterable[str], dataset: str, announced: bool = True, **how: Any) -> None:
+        """Members agree, or agree to something else."""
+        items = [self.item(reference, dataset, **how) for reference in references]
+        self.consents |= {(item.reference, dataset): item for item in items}
+        for at in range(0, len(items), 500 if announced else len(items)):
+            if announced:
+                await self.publish(governance_events.ConsentRecorded(items=items[at : at + 500]))
+
+    async def withdraw(
+        self,
+        references: Iterable[str],
+        dataset: str,
+        announced: bool = True,
+        ground: membership_pb2.DeletionGround.ValueType = membership_pb2.DELETION_GROUND_WITHDRAWAL,
+    ) -> None:
+        items = [self.consents.pop((reference, dataset)) for reference in references]
+        for item in items:
+            item.consent.status = membership_pb2.CONSENT_STATUS_WITHDRAWN
+            item.consent.end_time.CopyFrom(to_timestamp(now()))
+        if announced:
+            await self.publish(governance_events.ConsentWithdrawn(items=items, ground=ground))
+
+    async def erase(self, reference: str, dataset: str) -> None:
+        await self.withdraw([reference], dataset, ground=membership_pb2.DELETION_GROUND_ERASURE)
+        await self.publish(governance_events.MemberErased(member=self.member(reference)))
+
+    async def publish(self, event: Message) -> None:
+        await publish(self.nats, event)
+
+
+async def publish(nats: NatsClient, event: Message) -> None:
+    """A CloudEvent as the outbox sends it."""
+    name, id = event.DESCRIPTOR.full_name, new_id("evt")
+    headers = {"Nats-Msg-Id": id, "ce-specversion": "1.0", "ce-id": id, "ce-source": "test", "ce-type": name}
+    await nats.jetstream().publish(subject_of(name), event.SerializeToString(), headers=headers)
+
+
 def make_chain(
-    cooperative: str,
+    decided: SteeredGovernance,
     columns: list[str],
     dataset: str = "randhie",
     change: Callable[[broker.GrantChain], None] | None = None,
@@ -153,8 +266,8 @@ def make_chain(
     last_version: int = 0,
     ends_in: float = 86_400,
 ) -> broker.GrantChain:
-    """A chain that holds. `change` alters the documents before they are hashed."""
-    own = f"cooperatives/{cooperative}"
+    """A chain whose documents hold, not yet hashed and signed. `change` alters them."""
+    own = decided.authority.name
     scope = scope_pb2.SharingScope(
         datasets=[
             scope_pb2.DatasetScope(
@@ -171,13 +284,7 @@ def make_chain(
         max_exclusivity=scope_pb2.EXCLUSIVITY_NONE,
     )
     begun = now() - dt.timedelta(hours=1)
-    rule = governance_pb2.SharingRule(
-        name=f"{own}/sharingRules/{new_id('rule')}",
-        revision=1,
-        effect=governance_pb2.RULE_EFFECT_ALLOW,
-        scope=scope,
-        effective_time=to_timestamp(begun - dt.timedelta(days=1)),
-    )
+    rule = decided.authority.rule(scope, begun - dt.timedelta(days=1))
     offering = catalog_pb2.Offering(name=f"{own}/offerings/{new_id('off')}", scope=scope)
     offering.tiers.add(categories=scope.categories, price=scope.floor_price, sharing_rule=rule.name)
     license = f"licenses/{new_id('lic')}"
@@ -199,7 +306,7 @@ def make_chain(
         name=f"grants/{new_id('gra')}",
         license=license,
         holder="organizations/acme",
-        gateway=f"gateways/{cooperative}",
+        gateway=f"gateways/{decided.authority.cooperative}",
         scope=scope,
         state=broker.GRANT_STATE_OPEN,
         open_time=to_timestamp(now()),
@@ -208,18 +315,12 @@ def make_chain(
     chain = broker.GrantChain(grant=grant, terms=terms, sharing_rule=rule, offering=offering)
     if change:
         change(chain)
-    seal(chain)
     return chain
 
 
-def seal(chain: broker.GrantChain) -> None:
-    """Computes every hash anew."""
-    rule, offering, terms = chain.sharing_rule, chain.offering, chain.terms
-    rule.rule_hash = canonical_hash(rule, "name", "revision", "effect", "scope", "effective_time")
-    offering.rule_hashes[:] = [rule.rule_hash]
-    offering.offering_hash = canonical_hash(offering, "name", "scope", "tiers", "rule_hashes")
-    terms.rule_hash, terms.offering_hash = rule.rule_hash, offering.offering_hash
-    chain.grant.terms_hash = canonical_hash(terms)
+def seal_grant(chain: broker.GrantChain, key: SigningKey) -> None:
+    chain.grant.grant_hash = hash_of_grant(chain.grant)
+    chain.grant_signature.CopyFrom(sign_hash(key, GRANT_PREFIX, chain.grant.grant_hash))
 
 
 class World:
@@ -228,6 +329,7 @@ class World:
     def __init__(self, house: House, cooperative: str, folder: Path) -> None:
         self.house, self.cooperative, self.folder = house, cooperative, folder
         self.broker: SteeredBroker  # absent where a test brings the real one
+        self.governance: SteeredGovernance
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.gateway: Service | None = None
@@ -239,7 +341,7 @@ class World:
     def dataset(self, id: str = "randhie") -> str:
         return f"cooperatives/{self.cooperative}/datasets/{id}"
 
-    async def prepare(self, broker_address: str) -> None:
+    async def prepare(self, broker_address: str, governance_address: str, licensing_address: str) -> None:
         self.steward = await self.house.steward(self.cooperative)
         self.stranger = await self.house.steward(f"other-{self.house.tag}")
         gateway = await self.house.colleague(self.steward, identity_pb2.ROLE_GATEWAY)
@@ -260,6 +362,8 @@ class World:
             "url_key_file": self.folder / "url.key",
             "api_key_file": self.folder / "api.key",
             "broker_address": broker_address,
+            "governance_address": governance_address,
+            "licensing_address": licensing_address,
             "feed_silence_seconds": 2.0,
         }
 
@@ -313,17 +417,61 @@ class World:
         reply: pb.Ingestion = await self.stewards.ApproveVersion(request, metadata=self.steward.metadata)
         return reply
 
-    async def add(self, content: bytes, dataset: str = "randhie", **fields: Any) -> pb.Ingestion:
-        """A version, uploaded, processed and approved."""
+    async def add(self, content: bytes, dataset: str = "randhie", agreed: bool = True, **fields: Any) -> pb.Ingestion:
+        """A version, uploaded, processed and approved. Whoever is in its member column has agreed, unless said."""
         ingestion = await self.announce(len(content), dataset=self.dataset(dataset), **fields)
         answer = await self.put(ingestion, content)
         assert answer.status_code == 200, answer.text
         done = await self.settled(ingestion)
         assert done.state == pb.INGESTION_STATE_AWAITING_APPROVAL, (done.failure_reason, done.failure_message)
-        return await self.approve(ingestion)
+        approved = await self.approve(ingestion)
+        if agreed and (column := fields.get("member_column")):
+            rows = csv.DictReader(io.StringIO(content.decode()))
+            await self.agree(sorted({row[column] for row in rows}), dataset)
+        return approved
+
+    async def agree(self, references: Sequence[str], dataset: str = "randhie", **how: Any) -> None:
+        """Consents, and the gateway knows them."""
+        await self.governance.consent(references, dataset, **how)
+        await self.heard(references, dataset)
+
+    async def heard(self, references: Sequence[str], dataset: str = "randhie", given: bool = True) -> None:
+        """Waits until the gateway knows that these members' consents stand, or do not."""
+        engine = create_async_engine(await self.house.database_url("data_gateway"))
+        names = [self.governance.member(reference) for reference in references]
+        query = sa.text("SELECT count(*) FROM consent WHERE dataset = :dataset AND status = 1 AND member = ANY(:names)")
+        try:
+            async with asyncio.timeout(30), engine.connect() as connection:
+                while True:
+                    rows = await connection.execute(query, {"dataset": self.dataset(dataset), "names": names})
+                    if rows.scalar_one() == (len(names) if given else 0):
+                        return
+                    await connection.rollback()
+                    await asyncio.sleep(0.05)
+        finally:
+            await engine.dispose()
+
+    def chain(self, columns: list[str], dataset: str = "randhie", **how: Any) -> broker.GrantChain:
+        """A chain that holds."""
+        chain = make_chain(self.governance, columns, dataset, **how)
+        self.seal(chain)
+        return chain
+
+    def seal(self, chain: broker.GrantChain) -> None:
+        """Computes every hash and signature anew."""
+        rule, offering, terms = chain.sharing_rule, chain.offering, chain.terms
+        authority = self.governance.authority
+        authority.signed_rule(rule)
+        offering.rule_hashes[:] = [rule.rule_hash]
+        authority.signed_offering(offering)
+        terms.rule_hash, terms.offering_hash = rule.rule_hash, offering.offering_hash
+        license = signed_license(licensing_pb2.License(terms=terms), self.governance.licensing)
+        chain.license_signature.CopyFrom(license.signature)
+        chain.grant.terms_hash = license.terms_hash
+        seal_grant(chain, self.broker.key)
 
     async def grant(self, columns: list[str], dataset: str = "randhie", **how: Any) -> broker.GrantChain:
-        return await self.broker.open(make_chain(self.cooperative, columns, dataset, **how))
+        return await self.broker.open(self.chain(columns, dataset, **how))
 
     def token(
         self, chain: broker.GrantChain, key: SigningKey | None = None, ttl: int = 900, detail: Any = None, **claims: Any
@@ -335,6 +483,7 @@ class World:
             "locations": [self.url],
             "license": chain.grant.license,
             "grant": chain.grant.name,
+            "grant_hash": chain.grant.grant_hash,
             "dataset": part.dataset,
             "first_version": part.first_version,
             "last_version": part.last_version,
@@ -398,16 +547,19 @@ async def world(postgres: Postgres, folder: Path) -> AsyncIterator[World]:
         cooperative = f"valley-{house.tag}"
         broker = SteeredBroker(nats, cooperative)  # type: ignore[abstract] # it answers only what gateways ask
         await broker.start()
+        governance = SteeredGovernance(nats, cooperative)  # type: ignore[abstract] # as the broker
+        await governance.start()
         made = World(house, cooperative, folder)
-        made.broker = broker
+        made.broker, made.governance = broker, governance
         try:
-            await made.prepare(broker.address)
+            await made.prepare(broker.address, governance.address, governance.address)
             await made.start()
             yield made
         finally:
             await made.http.aclose()
             await house.stop()
             await broker.stop()
+            await governance.stop()
     finally:
         await nats.close()
         await server.stop()

@@ -150,6 +150,8 @@ class Rooms:
             "url_key_file": self._random_file("url", folder),
             "api_key_file": str(folder / "gateway.key"),
             "broker_address": self.address("access_broker"),
+            "governance_address": self.address("governance"),
+            "licensing_address": self.address("licensing"),
         }
         return Room(
             GATEWAY,

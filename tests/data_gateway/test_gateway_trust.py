@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from gateway_world import World, make_chain, seal, world
+from gateway_world import World, world
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.access_broker.v1 import events_pb2
@@ -172,7 +172,7 @@ async def test_only_the_brokers_own_fresh_heartbeats_count(market: World) -> Non
 
 
 async def test_a_revocation_in_two_orders_and_twice_does_no_harm(market: World) -> None:
-    chain = make_chain(market.cooperative, ["n"])
+    chain = market.chain(["n"])
     # Revoked before it was heard of.
     await market.broker.revoke(broker.REVOCATION_KIND_GRANT, chain.grant.name)
     await market.broker.open(chain)
@@ -261,15 +261,15 @@ async def test_a_chain_that_does_not_hold_is_never_served(
 
 @pytest.mark.parametrize("document", ["terms", "sharing_rule", "offering"])
 async def test_a_document_changed_after_it_was_hashed_is_found(market: World, document: str) -> None:
-    chain = make_chain(market.cooperative, ["noise", "n"])
+    chain = market.chain(["noise", "n"])
     getattr(chain, document).scope.purposes.append("Marketing")
     await market.broker.open(chain)
     assert await refused(market, chain, market.token(chain)) == "GRANT_UNKNOWN"
     # And one whose hash follows, but not the hashes above it.
-    again = make_chain(market.cooperative, ["noise", "n"])
+    again = market.chain(["noise", "n"])
     getattr(again, document).scope.purposes.append("Marketing")
     terms = again.terms.SerializeToString()
-    seal(again)
+    market.seal(again)
     again.terms.ParseFromString(terms)
     await market.broker.open(again)
     assert await refused(market, again, market.token(again)) == "GRANT_UNKNOWN"
@@ -281,7 +281,7 @@ async def test_a_restart_recovers_what_was_missed(market: World) -> None:
     for chain in (before, cut):
         assert not await refused(market, chain, tokens[chain.grant.name])
     await market.stop()
-    missed = await market.broker.open(make_chain(market.cooperative, ["n"]), announced=False)
+    missed = await market.broker.open(market.chain(["n"]), announced=False)
     await market.broker.revoke(broker.REVOCATION_KIND_GRANT, cut.grant.name, announced=False)
     await market.start()
     assert not await refused(market, missed, market.token(missed))

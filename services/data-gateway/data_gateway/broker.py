@@ -1,14 +1,10 @@
-"""The broker as this gateway calls it, with its own session; and the broker's public keys, remembered on disk."""
+"""The broker as this gateway calls it, with its own session. What it signs is checked elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
-import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 
@@ -16,12 +12,10 @@ from rochdale.access_broker.v1 import access_broker_pb2 as pb
 from rochdale.access_broker.v1 import access_broker_pb2_grpc
 from rochdale_kit.channels import open_channel
 from rochdale_kit.identity import Credentials
-from rochdale_kit.signing import KeySet
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_SECONDS = 5.0
-KEY_REFRESH_SECONDS = 30.0
 REGISTER_SECONDS = 60.0
 
 
@@ -65,60 +59,6 @@ class Broker:
 
     async def close(self) -> None:
         await self._channel.close()
-
-
-class BrokerKeys:
-    """The keys that verify tokens and heartbeats, fetched from the configured broker and never from where a token says."""
-
-    def __init__(self, broker: Broker, cache: Path) -> None:
-        self._broker = broker
-        self._cache = cache
-        self._keys = KeySet({})
-        self._asked = float("-inf")
-        self._lock = asyncio.Lock()
-
-    @property
-    def keys(self) -> KeySet:
-        return self._keys
-
-    def load(self) -> None:
-        """Remembers the keys of the last run, so that a restart while the broker restarts costs nothing."""
-        try:
-            self._keys = KeySet.from_jwks(self._cache.read_text("utf-8"))
-        except FileNotFoundError:
-            return
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("the remembered keys of the broker cannot be read: %s", type(error).__name__)
-
-    async def refresh(self) -> None:
-        """Fetches now, but at most once a second: a flood of unknown key ids must not become a flood of calls."""
-        async with self._lock:
-            if time.monotonic() - self._asked < 1.0:
-                return
-            self._asked = time.monotonic()
-            document = await self._broker.key_set()
-            keys = KeySet.from_jwks(document)
-            if not len(keys):
-                return
-            self._keys = keys
-            await asyncio.to_thread(self._remember, document)
-
-    async def run(self) -> None:
-        """Refreshes until canceled."""
-        while True:
-            try:
-                await self.refresh()
-            except (grpc.aio.AioRpcError, ValueError) as error:
-                log.warning("the broker's keys cannot be fetched: %s", type(error).__name__)
-            await asyncio.sleep(KEY_REFRESH_SECONDS if len(self._keys) else 0.3)
-
-    def _remember(self, document: str) -> None:
-        partial = self._cache.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(json.loads(document)))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._cache)
 
 
 class Registration:

@@ -30,6 +30,19 @@ class Config(ServiceConfig):
     url_key_file: Path = Field(description="A file of 32 random bytes that signs the addresses of files.")
     api_key_file: Path = Field(description="A file with the secret of an API key of role GATEWAY.")
     broker_address: str = Field(description="gRPC address of the access broker, host:port.")
+    governance_address: str = Field(description="gRPC address of governance, host:port.")
+    licensing_address: str = Field(description="gRPC address of licensing, host:port.")
+    cooperative_key: str = Field(
+        "",
+        pattern="^([A-Za-z0-9_-]{43})?$",
+        description="Id of a key of the cooperative, from the cooperative itself. Empty: trust the first one seen.",
+    )
+    withdrawal_version_seconds: int = Field(
+        259_200,
+        ge=0,
+        le=30 * 86_400,
+        description="How long after a withdrawal a version without the member's rows is published.",
+    )
     feed_silence_seconds: float = Field(
         10.0, gt=0, le=60, description="Serve nobody after hearing nothing from the broker for so long."
     )

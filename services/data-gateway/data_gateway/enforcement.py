@@ -13,10 +13,11 @@ from functools import cached_property
 
 import grpc
 
-from data_gateway.broker import BrokerKeys
+from data_gateway.cooperative_key import OwnKeys
 from data_gateway.domain.tokens import TokenDetail, read_detail, token_rules, token_scope
 from data_gateway.feed import TrustFeed
 from data_gateway.grants import Grants, HeldGrant
+from data_gateway.keys import RemoteKeys
 from data_gateway.revocations import Revocations
 from data_gateway.store.trust import OPEN, REFUSED
 from rochdale.type.v1 import scope_pb2
@@ -67,8 +68,9 @@ class Enforcement:
         self,
         cooperative: str,
         public_url: str,
-        keys: BrokerKeys,
+        keys: RemoteKeys,
         feed: TrustFeed,
+        own_keys: OwnKeys,
         grants: Grants,
         revocations: Revocations,
     ) -> None:
@@ -76,6 +78,7 @@ class Enforcement:
         self._public_url = public_url
         self._keys = keys
         self._feed = feed
+        self._own_keys = own_keys
         self._grants = grants
         self._revocations = revocations
         self._known: dict[str, Pass] = {}
@@ -86,7 +89,8 @@ class Enforcement:
 
     async def admit(self, authorization: list[str]) -> Pass:
         """The pass behind the only Authorization header. Refuses with TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED,
-        TOKEN_REVOKED, GRANT_REVOKED, GRANT_ENDED, GRANT_UNKNOWN, FEED_SILENT, FEED_BEHIND."""
+        TOKEN_REVOKED, GRANT_REVOKED, GRANT_ENDED, GRANT_UNKNOWN, RULE_DENIES, COOPERATIVE_KEY_INVALID, FEED_SILENT,
+        FEED_BEHIND."""
         token = _token(authorization)
         known = self._known.get(token)
         if known is None:
@@ -108,14 +112,25 @@ class Enforcement:
         if current >= leave.expires:
             raise _unauthorized("TOKEN_EXPIRED", "The token has ended.", leave.grant.license)
         self._feed.require()
+        self._own_keys.require()
         if self._revocations.token(leave.token_id) or self._revocations.key(leave.key_id):
             raise _unauthorized("TOKEN_REVOKED", "The token was revoked.", leave.grant.license)
+        if leave.grant.state == REFUSED:
+            raise _grant_unknown(leave.grant.name, leave.grant.license)
         if leave.grant.state != OPEN or self._revocations.grant(leave.grant.name):
             raise _unauthorized(
                 "GRANT_REVOKED", "Access under this license was cut off.", leave.grant.license, grant=leave.grant.name
             )
         if current >= leave.grant.end:
             raise _unauthorized("GRANT_ENDED", "The license's term is over.", leave.grant.license)
+        if rule := leave.grant.forbidden_by(current):
+            raise Refusal(
+                "RULE_DENIES",
+                f"{rule} forbids access under this license for now. It goes on when that is over.",
+                Kind.FORBIDDEN,
+                license=leave.grant.license,
+                sharing_rule=rule,
+            )
 
     def allows(self, leave: Leave) -> bool:
         try:
@@ -167,7 +182,10 @@ class Enforcement:
             detail = read_detail(claims, self._public_url)
             # The feed first: while nothing is heard, whether a grant exists is not ours to say.
             self._feed.require()
+            self._own_keys.require()
             grant = await self._grant(detail)
+            if detail.grant_hash != grant.grant_hash:
+                raise TokenError("it cites another grant than the one of that name")
             scope = token_scope(grant.scope, detail)
         except TokenError as error:
             raise self._refuse(error) from None
@@ -185,14 +203,7 @@ class Enforcement:
     async def _grant(self, detail: TokenDetail) -> HeldGrant:
         grant = self._grants.get(detail.grant) or await self._grants.wait_for(detail.grant, GRANT_WAIT_SECONDS)
         if grant is None or grant.state == REFUSED or grant.license != detail.license:
-            raise Refusal(
-                "GRANT_UNKNOWN",
-                f"This gateway serves no {detail.grant} of {detail.license}: it has not heard of it, or found that it "
-                "does not stand on what the members decided.",
-                Kind.FORBIDDEN,
-                grant=detail.grant,
-                license=detail.license,
-            )
+            raise _grant_unknown(detail.grant, detail.license)
         return grant
 
     @staticmethod
@@ -201,6 +212,17 @@ class Enforcement:
         if str(error) == "expired":
             return _unauthorized("TOKEN_EXPIRED", "The token has ended.")
         return _unauthorized("TOKEN_INVALID", "The token is not one that opens anything at this gateway.")
+
+
+def _grant_unknown(grant: str, license: str) -> Refusal:
+    return Refusal(
+        "GRANT_UNKNOWN",
+        f"This gateway serves no {grant} of {license}: it has not heard of it, or found that it does not stand on what "
+        "the members decided.",
+        Kind.FORBIDDEN,
+        grant=grant,
+        license=license,
+    )
 
 
 def _token(authorization: list[str]) -> str:

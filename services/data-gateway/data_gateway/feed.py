@@ -15,8 +15,9 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client as NatsClient
 from nats.errors import Error as NatsError
 
-from data_gateway.broker import Broker, BrokerKeys
+from data_gateway.broker import Broker
 from data_gateway.grants import Grants
+from data_gateway.keys import RemoteKeys
 from data_gateway.revocations import Revocations
 from rochdale.access_broker.v1 import events_pb2
 from rochdale_kit.clock import from_timestamp
@@ -44,7 +45,7 @@ class TrustFeed:
         database: Database,
         nats: NatsClient,
         broker: Broker,
-        keys: BrokerKeys,
+        keys: RemoteKeys,
         grants: Grants,
         revocations: Revocations,
         silence_seconds: float,

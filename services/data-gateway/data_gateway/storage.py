@@ -2,9 +2,9 @@
 
 uploads/{ingestion}               bytes as they arrive
 work/{ingestion}/{attempt}/       one attempt at processing
-versions/{ingestion}/             the finished version, immutable
+versions/{ingestion}/             the finished version, immutable; in g1, g2 … once erased members' rows were taken out
 private/{ingestion}/              the cooperative's own: rejects and rows per pseudonym
-projections/{digest}/ and .json   some columns of a version, and what their files are
+projections/{digest}/ and .json   some columns and rows of a version, and what their files are
 """
 
 from __future__ import annotations
@@ -49,6 +49,24 @@ class Storage:
 
     def version(self, ingestion: str) -> Path:
         return self.root / "versions" / _checked(_INGESTION, ingestion)
+
+    def version_files(self, ingestion: str, generation: int) -> Path:
+        """Where a version's files are now; each time rows are taken out of them they get a folder of their own."""
+        folder = self.version(ingestion)
+        return folder / f"g{generation}" if generation else folder
+
+    def members_file(self, ingestion: str) -> Path:
+        """The private table of the pseudonyms in a version."""
+        return self.root / "private" / _checked(_INGESTION, ingestion) / "members.parquet"
+
+    def tidy(self, ingestion: str, generation: int) -> None:
+        """Removes what a version's files were before rows were taken out of them, and what was begun and not kept."""
+        folder = self.version(ingestion)
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.name != (f"g{generation}" if generation else "data"):
+                shutil.rmtree(path, ignore_errors=True)
+        if generation:
+            (self.root / "private" / ingestion / "rejects.jsonl").unlink(missing_ok=True)
 
     def projection(self, digest: str) -> Path:
         return self.root / "projections" / _checked(_DIGEST, digest)

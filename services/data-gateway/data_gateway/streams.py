@@ -7,27 +7,24 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from data_gateway.enforcement import Leave
-
 SWEEP_SECONDS = 0.25
 
 
 @dataclass(eq=False)
 class _Stream:
-    leave: Leave
+    allowed: Callable[[], bool]
     cut: Callable[[], None]
 
 
 class LiveStreams:
     """Each stream looks for itself between two pieces, too; this loop is for one that waits for its reader."""
 
-    def __init__(self, allows: Callable[[Leave], bool]) -> None:
-        self._allows = allows
+    def __init__(self) -> None:
         self._streams: set[_Stream] = set()
 
     @contextlib.contextmanager
-    def enter(self, leave: Leave, cut: Callable[[], None]) -> Iterator[None]:
-        stream = _Stream(leave, cut)
+    def enter(self, allowed: Callable[[], bool], cut: Callable[[], None]) -> Iterator[None]:
+        stream = _Stream(allowed, cut)
         self._streams.add(stream)
         try:
             yield
@@ -36,7 +33,7 @@ class LiveStreams:
 
     def sweep(self) -> None:
         """Breaks off every stream that may no longer flow."""
-        for stream in [stream for stream in self._streams if not self._allows(stream.leave)]:
+        for stream in [stream for stream in self._streams if not stream.allowed()]:
             self._streams.discard(stream)
             stream.cut()
 

@@ -7,6 +7,8 @@ import logging
 from dataclasses import dataclass
 
 from data_gateway.enforcement import Leave
+from data_gateway.shelf import Selection
+from data_gateway.store import deliveries
 from rochdale.data_gateway.v1 import events_pb2
 from rochdale_kit.clock import now, to_timestamp
 from rochdale_kit.database import LOST, Database
@@ -15,6 +17,7 @@ from rochdale_kit.outbox import announce
 log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
+_CACHE_SIZE = 100_000
 
 
 @dataclass
@@ -32,14 +35,20 @@ class UsageMeter:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._counts: dict[tuple[str, str], _Count] = {}
+        # Which files with members' rows went under which license: whoever withdraws wants them back.
+        self._deliveries: dict[tuple[str, str, str], Selection] = {}
+        self._written: set[tuple[str, str, str]] = set()
 
-    def listed(self, leave: Leave, version: str, files: int) -> None:
-        """version: resource name."""
-        self._count(leave, version).listed_files += files
+    def listed(self, leave: Leave, selection: Selection, files: int) -> None:
+        self._count(leave, selection.name).listed_files += files
 
-    def sent(self, leave: Leave, version: str, size_bytes: int) -> None:
+    def sent(self, leave: Leave, selection: Selection, size_bytes: int) -> None:
         if size_bytes:
-            self._count(leave, version).sent_bytes += size_bytes
+            self._count(leave, selection.name).sent_bytes += size_bytes
+            if selection.version.member_column is not None:
+                delivery = (leave.grant.license, selection.name, selection.kind)
+                if delivery not in self._written:
+                    self._deliveries[delivery] = selection
 
     def _count(self, leave: Leave, version: str) -> _Count:
         key = (leave.token_id, version)
@@ -58,11 +67,14 @@ class UsageMeter:
     async def flush(self) -> None:
         """Announces what was counted since the last time."""
         counts, self._counts = self._counts, {}
+        sent = dict(self._deliveries)
         if not counts:
             return
         at = now()
         try:
             async with self._database.begin() as connection:
+                for (license, _, _), selection in sent.items():
+                    await deliveries.save(connection, license, selection.version, _files(selection), at)
                 for (token_id, version), count in counts.items():
                     event = events_pb2.UsageRecorded(
                         grant=count.grant,
@@ -80,6 +92,11 @@ class UsageMeter:
                 later.sent_bytes += count.sent_bytes
                 later.listed_files += count.listed_files
             raise
+        if len(self._written) > _CACHE_SIZE:
+            self._written.clear()
+        for delivery in sent:
+            self._deliveries.pop(delivery, None)
+            self._written.add(delivery)
 
     async def close(self) -> None:
         """The last second's counts."""
@@ -87,3 +104,7 @@ class UsageMeter:
             await self.flush()
         except LOST as error:
             log.warning("the last usage could not be recorded: %s", error)
+
+
+def _files(selection: Selection) -> deliveries.Delivered:
+    return deliveries.Delivered(selection.kind, selection.files, selection.excluded)

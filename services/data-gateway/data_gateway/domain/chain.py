@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
-from rochdale_kit.chain import Flaw, flaw_of_offering, flaw_of_rule, flaw_of_terms
+from rochdale.governance.v1 import governance_pb2
+from rochdale_kit.chain import (
+    Flaw,
+    flaw_of_denials,
+    flaw_of_license_signature,
+    flaw_of_offering,
+    flaw_of_rule,
+    flaw_of_terms,
+    hash_of_grant,
+)
+from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.scope import escapes
+from rochdale_kit.signing import GRANT_PREFIX, KeySet, verify_hash
 
 _GRANT = re.compile(r"grants/gra_[0-9A-Z]{26}")
 _LICENSE = re.compile(r"licenses/lic_[0-9A-Z]{26}")
@@ -16,15 +29,32 @@ _LONGEST_EXTENSION_SECONDS = 30 * 86_400
 _CLOCK_SECONDS = 30
 
 
-def flaw(chain: broker.GrantChain, cooperative: str) -> Flaw | None:
-    """The first flaw found; None if the grant may be served by the gateway of this cooperative."""
+@dataclass(frozen=True)
+class Witness:
+    """What this gateway knows by itself. broker is None where the grant's signature was verified before: the broker's
+    keys are forgotten a day after they are retired, grants live longer. ended says of a rule's name, revision and hash
+    whether the cooperative had ended it by then (seconds, nanoseconds); denials are the prohibitions remembered."""
+
+    cooperative: str
+    keys: CooperativeKeys
+    licensing: KeySet
+    broker: KeySet | None
+    ended: Callable[[str, int, str, tuple[int, int]], bool]
+    denials: Iterable[governance_pb2.SharingRule]
+
+
+def flaw(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
+    """The first flaw found; None if the grant may be served."""
     grant, terms = chain.grant, chain.terms
     return (
-        _of_names(chain, cooperative)
+        _of_names(chain, witness.cooperative)
         or flaw_of_terms(terms, grant.license, grant.terms_hash)
-        or flaw_of_rule(terms, chain.sharing_rule)
-        or flaw_of_offering(terms, chain.offering)
-        or _of_grant(chain)
+        or flaw_of_license_signature(grant.license, grant.terms_hash, chain.license_signature, witness.licensing)
+        or flaw_of_rule(terms, chain.sharing_rule, witness.keys)
+        or _of_memory(chain, witness)
+        or flaw_of_offering(terms, chain.offering, witness.keys)
+        or flaw_of_denials(terms, witness.denials, witness.keys)
+        or _of_grant(chain, witness.broker)
     )
 
 
@@ -39,8 +69,23 @@ def _of_names(chain: broker.GrantChain, cooperative: str) -> Flaw | None:
     return None
 
 
-def _of_grant(chain: broker.GrantChain) -> Flaw | None:
+def _of_memory(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
+    """A rule replayed: the chain shows it without the end that this gateway heard the cooperative sign."""
+    rule, agreed = chain.sharing_rule, chain.terms.agree_time
+    if witness.ended(rule.name, rule.revision, rule.rule_hash, (agreed.seconds, agreed.nanos)):
+        return Flaw(
+            "RULE_NOT_IN_FORCE",
+            f"{rule.name} revision {rule.revision} had been ended by {agreed.ToJsonString()}, whatever the chain shows.",
+        )
+    return None
+
+
+def _of_grant(chain: broker.GrantChain, keys: KeySet | None) -> Flaw | None:
     grant, terms = chain.grant, chain.terms
+    if hash_of_grant(grant) != grant.grant_hash:
+        return Flaw("GRANT_HASH_MISMATCH", f"{grant.name} is not what its hash was made of.")
+    if keys is not None and not verify_hash(keys, chain.grant_signature, GRANT_PREFIX, grant.grant_hash):
+        return Flaw("GRANT_SIGNATURE_INVALID", f"{grant.name} is not signed by the broker.")
     if found := escapes(terms.scope, grant.scope):
         return Flaw("GRANT_OUTSIDE_LICENSE", f"The grant is outside its license: {'; '.join(map(str, found))}.")
     if not (grant.HasField("open_time") and grant.HasField("end_time")):

@@ -18,7 +18,9 @@ MAX_LIFE_SECONDS = 86_400 + 300
 
 # A name we do not know may be a limit we would not keep, so it denies.
 _CLAIMS = {"iss", "aud", "sub", "client_id", "iat", "nbf", "exp", "jti", "authorization_details"}
-_REQUIRED = {"type", "locations", "license", "grant", "dataset", "first_version", "last_version", "mode"} | {
+_REQUIRED = {"type", "locations", "license", "grant", "grant_hash", "dataset", "first_version"} | {
+    "last_version",
+    "mode",
     "purposes",
     "actions",
 }
@@ -38,6 +40,7 @@ class TokenDetail:
 
     license: str
     grant: str
+    grant_hash: str
     dataset: str
     first_version: int
     last_version: int
@@ -69,6 +72,7 @@ def read_detail(claims: Mapping[str, Any], public_url: str) -> TokenDetail:
     return TokenDetail(
         license=_text(detail, "license"),
         grant=_text(detail, "grant"),
+        grant_hash=_text(detail, "grant_hash"),
         dataset=_text(detail, "dataset"),
         first_version=_whole(detail, "first_version", _VERSIONS),
         last_version=_whole(detail, "last_version", _VERSIONS),

@@ -80,14 +80,14 @@ class DeltaSharing:
         limit = _whole(body, "limitHint")
         version = await self._reading.version(holder, _version(body), MODE)
         columns = self._reading.columns(holder, version)
-        selection = await self._reading.shelf.select(version, columns)
+        selection = await self._reading.select(holder, version)
         files = _until(selection.files, limit)
         expires = int(min(time.time() + LIFE_SECONDS, holder.leave.expires))
         lines = [asked.protocol, asked.metadata(version, columns)]
         lines += [asked.file(one, self._url(holder, selection, one, expires), expires) for one in files]
         if asked.end_stream_action:
             lines.append({"endStreamAction": {"minUrlExpirationTimestamp": expires * 1000}})
-        self._usage.listed(holder.leave, selection.name, len(files))
+        self._usage.listed(holder.leave, selection, len(files))
         return _lines(version, asked, lines)
 
     async def changes(self, request: Request) -> Response:

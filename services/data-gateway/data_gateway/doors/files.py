@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, quote
 
@@ -11,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from data_gateway.domain.addresses import PREFIX, read_address
 from data_gateway.doors.answers import refusal_body, refusal_headers
-from data_gateway.doors.reading import Reading
+from data_gateway.doors.reading import Reading, withdrawn
 from data_gateway.doors.sending import Sender
 from data_gateway.enforcement import Leave
 from data_gateway.ingest import DataFile
@@ -22,6 +23,7 @@ from rochdale_kit.boundary import as_refusal
 from rochdale_kit.refusals import Kind, Refusal, not_found
 
 _LICENSES = "/v1/licenses/"
+KIND = re.compile(r"all|[0-9a-f]{64}")
 CACHE_SIZE = 10_000
 
 
@@ -71,12 +73,12 @@ class FileDoor:
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
         key = (scope["path"], scope["query_string"], *given)
         if (found := self._found.get(key)) is not None:
-            self._reading.enforcement.require(found[0])
+            self._reading.require(found[0], found[1])
             return found
         if scope["path"].startswith(PREFIX):
             found = await self._by_address(scope)
         else:
-            found = await self._by_token(scope["path"], given)
+            found = await self._by_token(scope, given)
         if len(self._found) >= CACHE_SIZE:
             self._found.clear()
         self._found[key] = found
@@ -90,8 +92,8 @@ class FileDoor:
             raise not_found(license)
         number = _number(request.query_params)
         version = await self._reading.version(holder, number, scope_pb2.ACCESS_MODE_DOWNLOAD)
-        selection = await self._reading.shelf.select(version, self._reading.columns(holder, version))
-        self._usage.listed(holder.leave, selection.name, len(selection.files))
+        selection = await self._reading.select(holder, version)
+        self._usage.listed(holder.leave, selection, len(selection.files))
         dataset = holder.dataset.rsplit("/", 1)[1]
         base = f"{self._public_url}/v1/{license}/datasets/{dataset}/versions/{version.number}/"
         return JSONResponse(
@@ -106,7 +108,7 @@ class FileDoor:
                         "sha256": file.sha256,
                         "size_bytes": file.size_bytes,
                         "row_count": file.row_count,
-                        "url": base + quote(file.path),
+                        "url": f"{base}{quote(file.path)}?selection={selection.kind}",
                     }
                     for file in selection.files
                 ],
@@ -114,20 +116,33 @@ class FileDoor:
             headers={"cache-control": "private, no-store"},
         )
 
-    async def _by_token(self, path: str, authorization: list[str]) -> tuple[Leave, Selection, DataFile]:
-        """`/v1/licenses/{license}/datasets/{dataset}/versions/{number}/{path}`. Parts are compared, never joined."""
+    async def _by_token(self, scope: Scope, authorization: list[str]) -> tuple[Leave, Selection, DataFile]:
+        """`/v1/licenses/{license}/datasets/{dataset}/versions/{number}/{path}`. Parts are compared, never joined. What
+        was listed as other files than these rows would be now is refused: parts of two files must not be mixed."""
         holder = await self._reading.enforcement.admit(authorization)
-        parts = path.split("/", 8)
+        parts = scope["path"].split("/", 8)
         dataset = holder.dataset.rsplit("/", 1)[1]
         expected = ["", "v1", *holder.license.split("/"), "datasets", dataset, "versions"]
         number = parts[7] if len(parts) == 9 else ""
         if parts[:7] != expected or not (number.isascii() and number.isdigit() and len(number) < 10):
             raise not_found("The file")
         version = await self._reading.version(holder, int(number), scope_pb2.ACCESS_MODE_DOWNLOAD)
-        selection = await self._reading.shelf.select(version, self._reading.columns(holder, version))
+        selection = await self._reading.select(holder, version)
+        kind = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("selection", selection.kind)
+        if kind != selection.kind:
+            selection = await self._listed(holder.leave, selection, kind)
         if (file := selection.file(parts[8])) is None:
             raise not_found("The file")
         return holder.leave, selection, file
+
+    async def _listed(self, leave: Leave, current: Selection, kind: str) -> Selection:
+        """What was listed before. Good as long as nobody in it withdrew, if it has the columns the token opens: then
+        somebody else agreed since, and a download under way goes on."""
+        known = KIND.fullmatch(kind) is not None
+        listed = await self._reading.shelf.of_kind(current.version, kind) if known else None
+        if listed is None or listed.columns != current.columns or not self._reading.stands(leave, listed):
+            raise withdrawn(current)
+        return listed
 
     async def _by_address(self, scope: Scope) -> tuple[Leave, Selection, DataFile]:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
@@ -143,8 +158,12 @@ class FileDoor:
         version = await self._reading.shelf.version(dataset, address.number)
         selection = await self._reading.shelf.of_kind(version, address.selection) if version is not None else None
         file = selection.file(address.file) if selection is not None else None
+        if version is not None and selection is None:
+            # Listed once, and removed since, as erased members' rows are.
+            raise withdrawn(self._reading.shelf.whole(version))
         if selection is None or file is None:
             raise not_found("The file")
+        self._reading.require(leave, selection)
         return leave, selection, file
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from starlette.types import Send
 
 from data_gateway.domain.ranges import Span, Unsatisfiable, matches, requested
-from data_gateway.enforcement import Enforcement, Leave
+from data_gateway.doors.reading import Reading
+from data_gateway.enforcement import Leave
 from data_gateway.ingest import DataFile
 from data_gateway.shelf import Selection
 from data_gateway.streams import LiveStreams
@@ -32,8 +33,8 @@ def connection_of(send: Send) -> Any:
 
 
 class Sender:
-    def __init__(self, enforcement: Enforcement, streams: LiveStreams, usage: UsageMeter) -> None:
-        self._enforcement = enforcement
+    def __init__(self, reading: Reading, streams: LiveStreams, usage: UsageMeter) -> None:
+        self._reading = reading
         self._streams = streams
         self._usage = usage
 
@@ -71,14 +72,14 @@ class Sender:
         async def answer(send: Send) -> None:
             try:
                 await _start(send, span.status, common)
-                sent = await self._pieces(send, descriptor, span, leave)
+                sent = await self._pieces(send, descriptor, span, leave, selection)
             finally:
                 os.close(descriptor)
-            self._usage.sent(leave, selection.name, sent)
+            self._usage.sent(leave, selection, sent)
 
         return answer
 
-    async def _pieces(self, send: Send, descriptor: int, span: Span, leave: Leave) -> int:
+    async def _pieces(self, send: Send, descriptor: int, span: Span, leave: Leave, selection: Selection) -> int:
         """How many bytes were given to the connection."""
         connection = connection_of(send)
         cut = asyncio.Event()
@@ -89,10 +90,10 @@ class Sender:
                 connection.abort()
 
         position = span.first
-        with self._streams.enter(leave, break_off):
+        with self._streams.enter(lambda: self._reading.allows(leave, selection), break_off):
             while position <= span.last:
                 try:
-                    self._enforcement.require(leave)
+                    self._reading.require(leave, selection)
                 except Refusal as refusal:
                     log.info("a stream of %s is cut: %s", leave.grant.name, refusal.reason)
                     break_off()

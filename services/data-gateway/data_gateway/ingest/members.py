@@ -44,6 +44,12 @@ def canonical_text(values: pa.Array) -> pa.Array:
     return pc.if_else(blank, pa.scalar(None, pa.string()), text)
 
 
+def pseudonym_of_reference(key: bytes, reference: str) -> str | None:
+    """The pseudonym of a member the cooperative knows by this text, the same as its rows have; None for blank text."""
+    canonical = canonical_text(pa.array([reference], pa.string()))[0].as_py()
+    return None if canonical is None else pseudonym(key, canonical)
+
+
 def _float_text(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) <= _EXACT_FLOAT else repr(value)
 

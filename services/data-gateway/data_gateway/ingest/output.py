@@ -57,8 +57,9 @@ class PartFile:
     travels along: a pandas index or a private note in it was not voted on.
     """
 
-    def __init__(self, folder: Path, number: int, schema: pa.Schema) -> None:
-        self._name = f"data/part-{number:05d}.parquet"
+    def __init__(self, folder: Path, name: str, schema: pa.Schema) -> None:
+        """name: the path inside the folder."""
+        self._name = name
         self._file = _HashingFile(folder / self._name)
         self._sink = pa.PythonFile(self._file, mode="w")
         self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd", compression_level=3, store_schema=False)
@@ -114,7 +115,7 @@ class PartWriter:
         table = pa.Table.from_batches(self._pending, self._schema).combine_chunks()
         self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         if self._part is None:
-            self._part = PartFile(self._folder, len(self._files), self._schema)
+            self._part = PartFile(self._folder, f"data/part-{len(self._files):05d}.parquet", self._schema)
         self._part.write(table)
         if self._part.row_count >= self._target.rows or self._part.bytes >= self._target.bytes:
             self._files.append(self._part.close())

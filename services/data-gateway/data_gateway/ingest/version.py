@@ -9,10 +9,11 @@ import math
 import os
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_gateway.ingest.job import DataFile, IngestRefused
@@ -55,27 +56,37 @@ def read_sample(
 
 
 def project(
-    version_folder: Path, files: Sequence[DataFile], columns: Sequence[str], out_folder: Path
+    version_folder: Path,
+    files: Sequence[DataFile],
+    columns: Sequence[str],
+    out_folder: Path,
+    member_column: str | None = None,
+    excluded: Collection[str] = (),
 ) -> tuple[DataFile, ...]:
     """Writes the named columns of a version to `out_folder`, file by file, in bounded memory.
 
-    Columns keep the version's order, whatever the order asked for, so equal subsets are equal bytes. The folder
-    appears whole or not at all and must not exist before. Refuses COLUMN_UNKNOWN, EMPTY_PROJECTION, VERSION_EXISTS.
+    Columns keep the version's order, whatever the order asked for, so equal subsets are equal bytes. Rows of excluded
+    pseudonyms are left out, whether or not the member column is among the columns; a file without rows is not written,
+    and the others keep their names. The folder appears whole or not at all and must not exist before. Refuses
+    COLUMN_UNKNOWN, EMPTY_PROJECTION, VERSION_EXISTS.
     """
     if out_folder.exists():
         raise IngestRefused("VERSION_EXISTS", "The projection exists already.")
-    wanted = _in_order(pq.read_schema(version_folder / files[0].path), columns)
-    if not wanted:
-        raise IngestRefused("EMPTY_PROJECTION", "No column was named.")
     staging = out_folder.with_name(f"{out_folder.name}.{os.getpid()}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     (staging / "data").mkdir(parents=True)
+    names = pa.array(sorted(excluded), pa.string())
     try:
-        made = [_project_one(version_folder / file.path, wanted, staging, i) for i, file in enumerate(files)]
+        made = []
+        for file in files:
+            wanted = _in_order(pq.read_schema(version_folder / file.path), columns)
+            if not wanted:
+                raise IngestRefused("EMPTY_PROJECTION", "No column was named.")
+            made.append(_project_one(version_folder / file.path, wanted, staging, file.path, member_column, names))
         staging.rename(out_folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return tuple(made)
+    return tuple(file for file in made if file is not None)
 
 
 def arrow_schema(encoded: str) -> pa.Schema:
@@ -83,15 +94,22 @@ def arrow_schema(encoded: str) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
 
 
-def _project_one(path: Path, wanted: list[str], folder: Path, number: int) -> DataFile:
+def _project_one(
+    path: Path, wanted: list[str], folder: Path, name: str, member_column: str | None, excluded: pa.Array
+) -> DataFile | None:
     # One row group is read at a time; ingestion keeps them to 32 MiB or one row.
     parquet = pq.ParquetFile(path)
-    schema = pa.schema([parquet.schema_arrow.field(name) for name in wanted])
-    part = PartFile(folder, number, schema)
+    schema = pa.schema([parquet.schema_arrow.field(column) for column in wanted])
+    part = None
     for group in range(parquet.num_row_groups):
-        table = parquet.read_row_group(group, columns=wanted, use_threads=False).select(wanted)
-        part.write(table.replace_schema_metadata(None).combine_chunks())
-    return part.close()
+        read = wanted if member_column is None or member_column in wanted else [*wanted, member_column]
+        table = parquet.read_row_group(group, columns=read, use_threads=False)
+        if member_column is not None and len(excluded):
+            table = table.filter(pc.invert(pc.is_in(table[member_column], excluded)))
+        if table.num_rows:
+            part = part or PartFile(folder, name, schema)
+            part.write(table.select(wanted).replace_schema_metadata(None).combine_chunks())
+    return None if part is None else part.close()
 
 
 def _in_order(schema: pa.Schema, columns: Sequence[str]) -> list[str]:

@@ -33,6 +33,7 @@ class Ingestion:
     version: catalog_pb2.Version | None
     delta_schema: str | None
     create_time: dt.datetime
+    derived_from: str | None
 
 
 def _ingestion_of(row: sa.Row[tuple[object, ...]]) -> Ingestion:
@@ -74,7 +75,8 @@ async def get(connection: AsyncConnection, id: str, lock: bool = False) -> Inges
 
 
 async def newest(connection: AsyncConnection, before: str | None, limit: int) -> list[Ingestion]:
-    statement = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    # What was made here was brought in by nobody.
+    statement = sa.select(table).where(table.c.derived_from.is_(None)).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         statement = statement.where(table.c.id < before)
     return [_ingestion_of(row) for row in await connection.execute(statement)]

@@ -1,4 +1,4 @@
-"""Queries on grants heard of, revocations applied, and how far the feed was followed."""
+"""Queries on rules and grants heard of, revocations applied, and how far the feed was followed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from data_gateway.store.tables import feed_position_table, grant_table, revocation_table
+from data_gateway.store.tables import feed_position_table, grant_table, revocation_table, rule_table
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
+from rochdale.governance.v1 import governance_pb2
 from rochdale_kit.clock import from_timestamp, to_timestamp
 
 OPEN, CLOSED, REFUSED = "OPEN", "CLOSED", "REFUSED"
@@ -50,6 +51,36 @@ async def close_grant(connection: AsyncConnection, name: str, reason: str) -> No
         .where(grant_table.c.id == name, grant_table.c.state == OPEN)
         .values(state=CLOSED, state_reason=reason)
     )
+
+
+async def set_grant_state(connection: AsyncConnection, name: str, state: str, reason: str) -> None:
+    """What proving a grant again found. What was closed stays closed."""
+    await connection.execute(
+        grant_table.update()
+        .where(grant_table.c.id == name, grant_table.c.state != CLOSED)
+        .values(state=state, state_reason=reason)
+    )
+
+
+async def save_rule(connection: AsyncConnection, rule: governance_pb2.SharingRule, now: dt.datetime) -> None:
+    statement = insert(rule_table).values(
+        name=rule.name,
+        revision=rule.revision,
+        rule_hash=rule.rule_hash,
+        rule=rule.SerializeToString(deterministic=True),
+        hear_time=now,
+    )
+    await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name", "revision", "rule_hash"], set_={"rule": statement.excluded.rule}
+        )
+    )
+
+
+async def rules(connection: AsyncConnection) -> list[governance_pb2.SharingRule]:
+    """Every revision remembered."""
+    documents = (await connection.execute(sa.select(rule_table.c.rule))).scalars()
+    return [governance_pb2.SharingRule.FromString(document) for document in documents]
 
 
 async def grants(connection: AsyncConnection) -> list[GrantRow]:
