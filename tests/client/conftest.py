@@ -13,6 +13,7 @@ from bad_gateway import BadGateway, serve
 
 from rochdale.client import gateway_http, upload
 from rochdale.client.cli import main
+from rochdale.client.output import settings
 from rochdale.client.renewal import Renewable
 from rochdale.client.tokens import AccessToken
 
@@ -43,11 +44,13 @@ class Ran:
 
 
 @pytest.fixture
-def rochdale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ran]:
+def rochdale(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Callable[..., Ran]]:
     """Runs the command in an empty home."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
-    for name in ("ROCHDALE_MARKET", "ROCHDALE_KEY_FILE", "ROCHDALE_DEBUG"):
+    for name in ("ROCHDALE_MARKET", "ROCHDALE_KEY_FILE", "ROCHDALE_SIGNING_KEY", "ROCHDALE_DEBUG"):
         monkeypatch.delenv(name, raising=False)
 
     def run(*arguments: str) -> Ran:
@@ -56,4 +59,6 @@ def rochdale(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
         captured = capsys.readouterr()
         return Ran(int(ended.value.code or 0), captured.out, captured.err)
 
-    return run
+    yield run
+    # What one command was told must not be what the next test speaks with.
+    settings.__init__()  # type: ignore[misc]

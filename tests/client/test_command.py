@@ -30,9 +30,11 @@ def every_command() -> list[tuple[tuple[str, ...], Any]]:
 
 COMMANDS = every_command()
 CHANGES = """
-organization register, organization verify, key create, cooperative create, member add, rule propose, rule narrow,
-rule end, dataset add, offering publish, licensee register, licensee attest, quote, license request, license counter,
-license accept, license decline, license terminate, order pay, order confirm-transfer, token, profile
+organization register, organization verify, key create, cooperative create, member add, member invite, consent give,
+consent refuse, consent record, proposal create, proposal amend, proposal comment, proposal challenge, proposal resolve,
+proposal enact, rule forbid, rule narrow, rule end, dataset add, offering publish, licensee register, licensee claim,
+licensee attest, quote, license request, license counter, license accept, license decline, license terminate,
+mandate request, deletion attest, order pay, order confirm-transfer, token, profile
 """
 
 
@@ -86,8 +88,15 @@ def test_every_value_is_understood_before_a_market_is_asked(rochdale: Callable[.
         ["quote", "a/off_1", *wish],
         ["license", "request", "a/off_1", *wish],
         ["license", "counter", "neg_1", *wish],
-        ["rule", "propose", "--rationale", "x", "--effect", "deny", *scope],
-        ["rule", "narrow", "rule_1", *scope],
+        ["rule", "forbid", "--rationale", "x", *scope],
+        ["rule", "narrow", "rule_1", "--effective-time", "2027-01-01", *scope],
+        ["proposal", "create", "--title", "x", "--body", "y", "--effect", "deny", "--life", "90d", *scope],
+        ["proposal", "list", "--state", "dissent-window"],
+        ["proposal", "vote", "prop_1", "abstain"],
+        ["proposal", "delegate", "mem_1", "--class", "sensitive"],
+        ["proposal", "challenge", "prop_1", "--ground", "roll", "--statement", "x"],
+        ["mandate", "request", "a/off_1", "--message", "x", *wish],
+        ["licensee", "claim", "ror", "02feahw73"],
         ["offering", "publish", "--title", "x", "--tier", "sme=1 EUR@rule_1", *scope],
         ["search", "--category", "sme", "--max-price", "1EUR", "--order", "price", "--mode", "stream"],
         ["key", "create", "x", "--role", "buyer", "--save-key", "x.key", "--expires", "2027-01-01"],
@@ -109,6 +118,14 @@ def test_usage_errors_end_with_two(rochdale: Callable[..., Any]) -> None:
         ["order", "confirm-transfer", "ord_1", "--amount", "-1 EUR", "--bank-reference", "x"],
         ["token", "lic_1", "--ttl", "soon"],
         ["member", "add"],
+        ["member", "invite"],
+        ["member", "update"],
+        ["consent", "give", "randhie", "--purpose", "AcademicResearch"],
+        ["consent", "withdraw"],
+        ["proposal", "create", "--title", "x"],
+        ["proposal", "vote", "prop_1", "maybe"],
+        ["proposal", "resolve", "prop_1", "1", "--answer", "x"],
+        ["proposal", "delegate"],
         ["dataset", "add", "there-is-no-such-file", "--dataset", "x", "--yes"],
         ["license", "request", "a/off_1", "--quote", "quo_1", "--price", "1 EUR"],
     ):
@@ -132,6 +149,11 @@ def test_nobody_to_ask_is_said_before_anything_is_sent(rochdale: Callable[..., A
     ran = rochdale("dataset", "add", str(tmp_path / "x.csv"), "--dataset", "x", "--json")
     assert ran.code == 2
     assert "--yes" in ran.err
+
+
+def test_who_decides_now_is_said(rochdale: Callable[..., Any]) -> None:
+    ran = rochdale("rule", "propose", "--dataset", "x", "--category", "academic", "--rationale", "x")
+    assert ran.code == 1 and "rochdale proposal create" in ran.err and "MEMBERS_DECIDE" in ran.err
 
 
 def test_a_missing_plugin_says_how_to_get_it(rochdale: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from rochdale.licensing.v1 import licensing_pb2, licensing_pb2_grpc
 LICENSE = "licenses/lic_01JABCDEFGHJKMNPQRSTVWXYZ0"
 
 
-class Services(
+class Services(  # type: ignore[misc]  # two of the three have a GetKeySet, which nobody calls here
     access_broker_pb2_grpc.AccessBrokerServiceServicer,
     billing_pb2_grpc.BillingServiceServicer,
     licensing_pb2_grpc.LicensingServiceServicer,

@@ -297,7 +297,7 @@ def check_receipt(
         )
         return tuple(checks)
     last = _counted(proposal, board).get(receipt.nullifier)
-    if last is not None and last.sequence != receipt.sequence:
+    if there and last is not None and last.sequence > receipt.sequence:
         changed = (
             f"Line {last.sequence} of the same voter replaced it. If you did not change your vote, challenge this one."
         )
