@@ -215,8 +215,10 @@ class Sessions:
 
 def _read(claims: Mapping[str, object]) -> Principal:
     held = claims.get("roles")
-    organization, kind = claims.get("organization"), claims.get("kind")
-    if not (isinstance(held, list) and isinstance(organization, str) and isinstance(kind, int)):
+    organization, kind, member = claims.get("organization"), claims.get("kind"), claims.get("member", "")
+    if not (
+        isinstance(held, list) and isinstance(organization, str) and isinstance(kind, int) and isinstance(member, str)
+    ):
         raise Refusal(
             "SESSION_INVALID", "The session is not valid; exchange your key for a new one.", Kind.UNAUTHENTICATED
         )
@@ -226,7 +228,7 @@ def _read(claims: Mapping[str, object]) -> Principal:
         key=str(claims["sub"]),
         roles=frozenset(role for role in held if isinstance(role, int)),
         verified=claims.get("verified") is True,
-        member=str(claims.get("member", "")),
+        member=member,
     )
 
 

@@ -1,6 +1,7 @@
 """The door of every service, over real gRPC: who is let in, what a refusal carries, and what our faults tell nobody."""
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from house import refused
 from kit_world import World, heard_table, until
 
-from rochdale.governance.v1 import governance_pb2
+from rochdale.governance.v1 import governance_pb2, membership_pb2, membership_pb2_grpc
 from rochdale.identity.v1 import identity_pb2 as pb
 from rochdale.identity.v1 import identity_pb2_grpc
 from rochdale_kit.boundary import Boundary, check_access_table, validate
@@ -24,10 +25,21 @@ from rochdale_kit.signing import KeySet, SigningKey
 from rochdale_kit.telemetry import Telemetry, _JsonLines
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["IdentityService"]
+MEMBERSHIP = membership_pb2.DESCRIPTOR.services_by_name["MembershipService"]
 ACCESS = {method.name: roles(pb.ROLE_STEWARD) for method in DESCRIPTOR.methods} | {"GetKeySet": PUBLIC}
+MEMBERS = {method.name: roles(pb.ROLE_MEMBER) for method in MEMBERSHIP.methods}
 KEY = SigningKey.generate()
 STEWARD = Principal(
     "acme", pb.ORGANIZATION_KIND_COOPERATIVE, "organizations/acme/k", frozenset({pb.ROLE_STEWARD}), True
+)
+
+MEMBER = Principal(
+    "acme",
+    pb.ORGANIZATION_KIND_COOPERATIVE,
+    "organizations/acme/apiKeys/m",
+    frozenset({pb.ROLE_MEMBER}),
+    True,
+    f"cooperatives/acme/members/mem_{'0' * 26}",
 )
 
 
@@ -69,11 +81,19 @@ class Desk(identity_pb2_grpc.IdentityServiceServicer):
         return pb.KeySet(jwks_json="{}")
 
 
+class Counter(membership_pb2_grpc.MembershipServiceServicer):
+    """A second service of the same process: answers GetMember with who asks."""
+
+    async def GetMember(self, request: membership_pb2.GetMemberRequest, context: Any) -> governance_pb2.Member:
+        return governance_pb2.Member(name=caller().member, statement=caller().key)
+
+
 class Door:
     def __init__(self) -> None:
         self.ring = Ring(KEY)
         self.desk = Desk()  # type: ignore[abstract] # the other calls are nobody's here
         self.stub: Any = None
+        self.members: Any = None
         self.address = ""
 
     async def get(self, metadata: Any = None, name: str = "organizations/acme", timeout: float = 10) -> Any:
@@ -95,16 +115,22 @@ async def door() -> AsyncIterator[Door]:
     async def nothing() -> None:
         pass
 
+    def add(server: grpc.aio.Server) -> None:
+        identity_pb2_grpc.add_IdentityServiceServicer_to_server(door.desk, server)
+        counter = Counter()  # type: ignore[abstract] # the other calls are nobody's here
+        membership_pb2_grpc.add_MembershipServiceServicer_to_server(counter, server)
+
     door.desk.act = nothing
     service = Service("kit", telemetry)
     service.serve_grpc(
         "127.0.0.1:0",
-        Boundary({DESCRIPTOR: ACCESS}, Sessions(door.ring), telemetry),
-        lambda server: identity_pb2_grpc.add_IdentityServiceServicer_to_server(door.desk, server),
+        Boundary({DESCRIPTOR: ACCESS, MEMBERSHIP: MEMBERS}, Sessions(door.ring), telemetry),
+        add,
     )
     async with service.running(), grpc.aio.insecure_channel(service.grpc_address) as channel:
         door.address = service.grpc_address
         door.stub = identity_pb2_grpc.IdentityServiceStub(channel)
+        door.members = membership_pb2_grpc.MembershipServiceStub(channel)
         yield door
 
 
@@ -133,6 +159,56 @@ async def test_who_is_let_in_and_who_is_not(door: Door) -> None:
         await door.get((("authorization", "Basic abc"),))
     async with refused("REQUEST_INVALID", field="name"):
         await door.get(name="../../etc/passwd")
+
+
+def test_every_service_of_a_process_has_its_own_table() -> None:
+    telemetry = Telemetry("kit")
+    boundary = Boundary({DESCRIPTOR: ACCESS, MEMBERSHIP: MEMBERS}, Sessions(Ring(KEY)), telemetry)
+    assert boundary.services == [DESCRIPTOR.full_name, MEMBERSHIP.full_name]
+    short = {name: rule for name, rule in MEMBERS.items() if name != "EraseMember"}
+    with pytest.raises(SystemExit, match="MembershipService has no access rule for EraseMember"):
+        Boundary({DESCRIPTOR: ACCESS, MEMBERSHIP: short}, Sessions(Ring(KEY)), telemetry)
+    with pytest.raises(SystemExit, match="MembershipService names IssueSession"):
+        Boundary({DESCRIPTOR: ACCESS, MEMBERSHIP: MEMBERS | {"IssueSession": PUBLIC}}, Sessions(Ring(KEY)), telemetry)
+
+
+async def test_two_services_answer_at_one_door_each_to_its_own_callers(door: Door) -> None:
+    request = membership_pb2.GetMemberRequest(name=MEMBER.member)
+    answer = await door.members.GetMember(request, metadata=session(MEMBER))
+    assert (answer.name, answer.statement) == (MEMBER.member, MEMBER.key)
+    assert (await door.get()).display_name == "acme"
+    async with refused("ROLE_MISSING", method="GetMember"):
+        await door.members.GetMember(request, metadata=session())
+    async with refused("ROLE_MISSING", method="GetOrganization"):
+        await door.get(session(MEMBER))
+    async with refused("SESSION_MISSING"):
+        await door.members.GetMember(request)
+    async with refused("REQUEST_INVALID", field="name"):
+        await door.members.GetMember(membership_pb2.GetMemberRequest(name="mem_1"), metadata=session(MEMBER))
+
+
+async def test_a_service_that_is_not_in_the_table_is_no_call(door: Door) -> None:
+    async with grpc.aio.insecure_channel(door.address) as channel:
+        call: Any = channel.unary_unary("/rochdale.governance.v1.ProposalService/CastBallot")
+        async with refused("CALL_UNKNOWN"):
+            await call(b"", metadata=session(MEMBER))
+
+
+@pytest.mark.parametrize("member", ["", MEMBER.member])
+async def test_who_the_member_is_travels_with_the_session(member: str) -> None:
+    principal = dataclasses.replace(MEMBER, member=member)
+    claims = claims_of(principal, "ses_1", int(time.time()))
+    assert ("member" in claims) == bool(member), "a key of the organization says nothing of members"
+    token = KEY.sign_token("session+jwt", claims)
+    assert await Sessions(Ring(KEY)).principal(token) == principal
+
+
+@pytest.mark.parametrize("claim", [None, 7, [MEMBER.member], {"name": MEMBER.member}, True])
+async def test_a_member_that_is_no_text_is_no_session(claim: object) -> None:
+    token = KEY.sign_token("session+jwt", claims_of(STEWARD, "ses_1", int(time.time())) | {"member": claim})
+    with pytest.raises(Refusal) as caught:
+        await Sessions(Ring(KEY)).principal(token)
+    assert caught.value.reason == "SESSION_INVALID"
 
 
 async def test_a_flood_of_made_up_keys_asks_for_new_ones_once(door: Door) -> None:

@@ -378,7 +378,7 @@ def outside(rule: pb.SharingScope, opened: pb.SharingScope, terms: Any, request:
 def escalated_request(chance: random.Random, scope: pb.SharingScope, request: Request) -> str:
     """Asks for a bit more in one dimension; says in which."""
     ways = ["datasets", "versions", "columns", "purposes", "max_mode"]
-    ways += [name for name in ("not_before", "not_after") if scope.HasField(name)]  # type: ignore[arg-type]
+    ways += [name for name in ("not_before", "not_after") if scope.HasField(name)]
     match dimension := chance.choice(ways):
         case "datasets":
             request.dataset = UNVOTED
