@@ -1,6 +1,6 @@
 """Licensing's settings."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from rochdale_kit.config import ServiceConfig
@@ -20,3 +20,23 @@ class Config(ServiceConfig):
     payment_ttl_seconds: int = Field(
         30 * DAY_SECONDS, ge=1, description="How long an agreed license waits for its payment before it ends."
     )
+    ror_url: str = Field("", description="The ROR API, such as https://api.ror.org/v2; empty does not ask it.")
+    gleif_url: str = Field(
+        "", description="The GLEIF API, such as https://api.gleif.org/api/v1; empty does not ask it."
+    )
+    charity_url: str = Field(
+        "",
+        description="The Charity Commission API, such as https://api.charitycommission.gov.uk/register/api; "
+        "empty does not ask it.",
+    )
+    charity_api_key: str = Field("", repr=False, description="The key the Charity Commission gave to ask its API.")
+    large_platforms_file: str = Field(
+        "", description="A list of large platforms as in licensing/data/large_platforms.json; empty for that one."
+    )
+
+    @field_validator("ror_url", "gleif_url", "charity_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with https:// or http://, or be empty")
+        return value

@@ -8,6 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from licensing import domain, store
 from licensing.ending import end_early, negotiation_of
+from licensing.lives import Lives
+from licensing.mandate import carry_on, follow
 from licensing.reach import emergency_over, settle
 from licensing.store.tables import bare
 from rochdale.billing.v1 import events_pb2 as billing
@@ -18,6 +20,7 @@ from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import now
 from rochdale_kit.inbox import Subscription, on
+from rochdale_kit.keyring import LiveKeyring
 from rochdale_kit.outbox import announce
 
 log = logging.getLogger(__name__)
@@ -31,10 +34,20 @@ def of_governance() -> list[Subscription]:
         on(governance.CooperativeKeyAdded, cooperative_key_added),
         on(governance.RuleEnacted, rule_enacted),
         on(governance.RuleNarrowed, rule_narrowed),
+        on(governance.ProposalMoved, proposal_moved),
     ]
 
 
-def of_catalog() -> list[Subscription]:
+def of_catalog(keys: LiveKeyring, lives: Lives) -> list[Subscription]:
+    """keys: those that sign the license of a buyer whose request the offering answers."""
+
+    async def offering_published(connection: AsyncConnection, event: catalog.OfferingPublished) -> None:
+        known = await store.cooperatives.cooperative(connection, event.offering.name.split("/")[1])
+        domain.cooperatives.require_signed_offering(event.offering, known)
+        await store.offerings.keep(connection, event.offering)
+        if event.offering.mandate_request:
+            await carry_on(connection, keys.current, lives, event.offering)
+
     return [on(catalog.OfferingPublished, offering_published), on(catalog.OfferingClosed, offering_closed)]
 
 
@@ -76,10 +89,9 @@ async def _keep_rule(connection: AsyncConnection, rule: SharingRule) -> None:
     await settle(connection, rule.name, now())
 
 
-async def offering_published(connection: AsyncConnection, event: catalog.OfferingPublished) -> None:
-    known = await store.cooperatives.cooperative(connection, event.offering.name.split("/")[1])
-    domain.cooperatives.require_signed_offering(event.offering, known)
-    await store.offerings.keep(connection, event.offering)
+async def proposal_moved(connection: AsyncConnection, event: governance.ProposalMoved) -> None:
+    if event.proposal.mandate_request:
+        await follow(connection, event.proposal)
 
 
 async def offering_closed(connection: AsyncConnection, event: catalog.OfferingClosed) -> None:

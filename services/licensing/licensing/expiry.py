@@ -7,6 +7,7 @@ import logging
 
 from licensing import domain, store
 from licensing.ending import end_early
+from licensing.mandate import close
 from licensing.reach import settle
 from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
@@ -33,7 +34,7 @@ class Expiry:
         """Until canceled. A lost database is waited out; anything else ends the loop, and with it the process."""
         while True:
             try:
-                for step in (self._rules, self._licenses, self._unpaid, self._negotiations):
+                for step in (self._rules, self._licenses, self._unpaid, self._negotiations, self._requests):
                     while await step() == BATCH:
                         pass
             except LOST as error:
@@ -76,4 +77,12 @@ class Expiry:
             for before in unanswered:
                 after = domain.negotiations.terminated(before, pb.PARTY_MARKET, UNANSWERED, at)
                 await store.negotiations.save(connection, after, before)
+        return len(unanswered)
+
+    async def _requests(self) -> int:
+        at = now()
+        async with self._database.begin() as connection:
+            unanswered = await store.mandates.unanswered(connection, at, BATCH)
+            for request in unanswered:
+                await close(connection, domain.mandates.declined(request, domain.mandates.NOT_ANSWERED), at)
         return len(unanswered)

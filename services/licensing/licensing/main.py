@@ -6,7 +6,10 @@ from pathlib import Path
 from licensing import events
 from licensing.config import Config
 from licensing.expiry import Expiry
-from licensing.service import ACCESS, DESCRIPTOR, LicensingService, Lives
+from licensing.lives import Lives
+from licensing.platforms import read_platforms
+from licensing.registers import Ask, Registers
+from licensing.service import ACCESS, DESCRIPTOR, LicensingService
 from rochdale.licensing.v1 import licensing_pb2_grpc
 from rochdale_kit.boundary import Boundary
 from rochdale_kit.database import Database
@@ -35,7 +38,11 @@ async def build(config: Config) -> Service:
         payment=dt.timedelta(seconds=config.payment_ttl_seconds),
     )
 
-    licensing = LicensingService(database, keys, lives)
+    ask = Ask()
+    registers = Registers(ask, config.ror_url, config.gleif_url, config.charity_url, config.charity_api_key)
+    platforms = read_platforms(config.large_platforms_file)
+
+    licensing = LicensingService(database, keys, lives, registers, platforms)
     service = Service("licensing", telemetry)
     service.serve_grpc(
         config.grpc_address,
@@ -45,7 +52,11 @@ async def build(config: Config) -> Service:
     )
     service.loop("identity keys", identity_keys.run)
     service.loop("keys", keys.run)
-    heard = {"governance": events.of_governance(), "catalog": events.of_catalog(), "billing": events.of_billing()}
+    heard = {
+        "governance": events.of_governance(),
+        "catalog": events.of_catalog(keys, lives),
+        "billing": events.of_billing(),
+    }
     for publisher, subscriptions in heard.items():
         service.hear(Consumer("licensing", publisher, subscriptions, database, nats, telemetry))
     service.loop("outbox", Publisher("licensing", database, nats, telemetry).run)
@@ -53,6 +64,7 @@ async def build(config: Config) -> Service:
     service.check("database", database.check)
     service.check_nats(nats)
     service.check("identity keys", identity_keys.check)
+    service.close(ask.close)
     service.close(database.close)
     service.close(nats.close)
     return service

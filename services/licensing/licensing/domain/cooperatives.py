@@ -44,12 +44,21 @@ def followed(known: governance_pb2.Cooperative | None, told: governance_pb2.Coop
 def require_heard(keys: CooperativeKeys, known: governance_pb2.Cooperative | None, key_id: str) -> None:
     """Refuses, for now, what is signed by a key that was not heard of yet: events overtake one another."""
     told = [key.key_id for key in known.signing_keys] if known is not None else []
-    if not told or (key_id and key_id not in told):
+    if not told:
         raise Refusal(
             "COOPERATIVE_KEY_NOT_YET_KNOWN",
-            f"The key {key_id} of {keys.cooperative} is not known yet.",
+            f"No key of {keys.cooperative} is known yet.",
             Kind.UNAVAILABLE,
             cooperative=keys.cooperative,
+        )
+    if key_id and key_id not in told:
+        # The key may be on its way, or the signature anybody's. Tried for half an hour, then parked for an operator.
+        raise Refusal(
+            "COOPERATIVE_KEY_UNKNOWN",
+            f"The key {key_id} is not known to be {keys.cooperative}'s.",
+            Kind.INTERNAL,
+            cooperative=keys.cooperative,
+            key_id=key_id,
         )
 
 

@@ -63,7 +63,7 @@ def proposed(
     Refuses with LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, CURRENCY_UNKNOWN, and with
     REQUEST_OUTSIDE_OFFERING for columns of several datasets at once.
     """
-    attested = require_attested(licensee)
+    attested = require_attested(licensee, at)
     require_open(offering, at)
     tier = tier_of(offering, attested.category)
     if price is not None:
@@ -105,7 +105,7 @@ def on_the_table(
 
     Refuses with LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED.
     """
-    attested = require_attested(licensee)
+    attested = require_attested(licensee, at)
     # A buyer may move or be attested anew while it negotiates; what was discussed was meant for who it was then.
     if list(scope.categories) != [attested.category] or list(scope.territories) != [attested.territory]:
         raise Refusal(
@@ -143,9 +143,8 @@ def require_open(offering: catalog_pb2.Offering, at: dt.datetime) -> None:
 
 def tier_of(offering: catalog_pb2.Offering, category: scope_pb2.BuyerCategory.ValueType) -> catalog_pb2.OfferingTier:
     """What a category pays, under which rule. Refuses with CATEGORY_NOT_OFFERED."""
-    for tier in offering.tiers:
-        if category in tier.categories:
-            return tier
+    if tier := tier_or_none(offering, category):
+        return tier
     word = scope_pb2.BuyerCategory.Name(category)
     raise Refusal(
         "CATEGORY_NOT_OFFERED",
@@ -154,3 +153,9 @@ def tier_of(offering: catalog_pb2.Offering, category: scope_pb2.BuyerCategory.Va
         offering=offering.name,
         category=word,
     )
+
+
+def tier_or_none(
+    offering: catalog_pb2.Offering, category: scope_pb2.BuyerCategory.ValueType
+) -> catalog_pb2.OfferingTier | None:
+    return next((tier for tier in offering.tiers if category in tier.categories), None)

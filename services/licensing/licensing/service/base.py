@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from licensing import domain, store
+from licensing.domain.categories import Platforms
+from licensing.lives import Lives
+from licensing.registers import Registers
+from licensing.store.tables import bare
+from rochdale.catalog.v1 import catalog_pb2
 from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.licensing.v1 import licensing_pb2_grpc
 from rochdale_kit.database import Database
 from rochdale_kit.identity import PUBLIC, caller, roles
 from rochdale_kit.keyring import LiveKeyring
+from rochdale_kit.refusals import not_found
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["LicensingService"]
 
@@ -45,21 +52,17 @@ ACCESS = {
 Context = Any  # grpc.aio.ServicerContext, which no RPC of ours looks at
 
 
-@dataclass(frozen=True)
-class Lives:
-    """How long things wait for somebody: an answer in a negotiation, the payment of an agreed license."""
-
-    negotiation: dt.timedelta
-    payment: dt.timedelta
-
-
 class Calls(licensing_pb2_grpc.LicensingServiceServicer):
     """What the calls of every noun are built with."""
 
-    def __init__(self, database: Database, keys: LiveKeyring, lives: Lives) -> None:
+    def __init__(
+        self, database: Database, keys: LiveKeyring, lives: Lives, registers: Registers, platforms: Platforms
+    ) -> None:
         self._database = database
         self._keys = keys
         self._lives = lives
+        self._registers = registers
+        self._platforms = platforms
 
 
 def sight() -> str | None:
@@ -72,3 +75,17 @@ def party() -> pb.Party.ValueType:
     if caller().is_operator:
         return pb.PARTY_MARKET
     return pb.PARTY_COOPERATIVE if _STEWARD in caller().roles else pb.PARTY_BUYER
+
+
+async def offering_for(
+    connection: AsyncConnection, name: str, buyer: str, *, lock: bool = False
+) -> catalog_pb2.Offering:
+    """An offering the buyer may ask for. Refuses with NOT_FOUND, and with CATEGORY_NOT_OFFERED for one that answers
+    another buyer's request."""
+    offering = await store.offerings.offering(connection, name, lock=lock)
+    if offering is None:
+        raise not_found(name)
+    if offering.mandate_request:
+        request = await store.mandates.mandate_request(connection, bare(offering.mandate_request), buyer)
+        domain.mandates.require_open_to(offering, request, buyer)
+    return offering

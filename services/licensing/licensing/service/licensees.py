@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from licensing import domain, store
 from licensing.service.base import Calls, Context
 from licensing.store.tables import bare
@@ -10,11 +14,11 @@ from rochdale_kit import paging
 from rochdale_kit.clock import from_timestamp, now
 from rochdale_kit.database import first_answer, remember
 from rochdale_kit.identity import caller
-from rochdale_kit.refusals import not_found
+from rochdale_kit.refusals import Kind, Refusal, not_found
 
 
 class LicenseeCalls(Calls):
-    """A buyer claims a category, an operator attests one."""
+    """A buyer claims a category and shows evidence; what it is, is computed."""
 
     async def RegisterLicensee(self, request: pb.RegisterLicenseeRequest, context: Context) -> pb.Licensee:
         id = caller().organization
@@ -24,7 +28,9 @@ class LicenseeCalls(Calls):
             domain.licensees.require_territory(request.territory)
             licensee = await store.licensees.licensee(connection, id)
             if licensee is None or not domain.licensees.same_claim(licensee, request):
-                licensee = await store.licensees.claim(connection, id, request, now())
+                at = now()
+                await store.licensees.claim(connection, id, request, at)
+                licensee = await self._assess(connection, id, at)
             return await remember(connection, id, request, licensee)
 
     async def GetLicensee(self, request: pb.GetLicenseeRequest, context: Context) -> pb.Licensee:
@@ -43,7 +49,8 @@ class LicenseeCalls(Calls):
         position = paging.decode(name, request.page_token, str, str)
         after = (paging.time_of(position[0]), str(position[1])) if position else None
         async with self._database.read() as connection:
-            rows = await store.licensees.licensees(connection, after, size + 1, request.unattested_only)
+            waiting_at = now() if request.unattested_only else None
+            rows = await store.licensees.licensees(connection, after, size + 1, waiting_at)
         shown, token = paging.page(
             name, rows, size, lambda row: (from_timestamp(row.create_time).isoformat(), bare(row.name))
         )
@@ -53,7 +60,32 @@ class LicenseeCalls(Calls):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.Licensee):
                 return earlier
-            licensee = await store.licensees.attest(connection, bare(request.name), request.category, now())
-            if licensee is None:
+            id, at = bare(request.name), now()
+            known = await store.licensees.known(connection, id)
+            if known is None:
                 raise not_found(request.name)
+            approvals = domain.categories.approved(known, request.category, caller().key, at)
+            await store.licensees.approve(connection, id, request.category, approvals)
+            licensee = await self._assess(connection, id, at)
             return await remember(connection, caller().organization, request, licensee)
+
+    async def ClaimRegisterEntry(self, request: pb.ClaimRegisterEntryRequest, context: Context) -> pb.Licensee:
+        id = caller().organization
+        async with self._database.begin() as connection:
+            if earlier := await first_answer(connection, id, request, pb.Licensee):
+                return earlier
+            if await store.licensees.licensee(connection, id) is None:
+                raise Refusal("LICENSEE_NOT_REGISTERED", f"{id} is no licensee yet; register as one first.", Kind.STATE)
+            # Nothing but the request's own id is held while the register answers, and it has ten seconds for each step.
+            at = now()
+            found = await self._registers.look_up(request.register, request.identifier, at)
+            await store.licensees.keep_claim(connection, id, found.claim, found.raw)
+            licensee = await self._assess(connection, id, at)
+            return await remember(connection, id, request, licensee)
+
+    async def _assess(self, connection: AsyncConnection, id: str, at: dt.datetime) -> pb.Licensee:
+        """The category computed anew from all that is known."""
+        known = await store.licensees.known(connection, id)
+        assert known is not None, "the caller has just found or made it"
+        assessment = domain.categories.category_of(known, self._platforms, at)
+        return await store.licensees.assessed(connection, id, assessment, at)

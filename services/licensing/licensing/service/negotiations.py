@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from licensing import domain, store
-from licensing.service.base import Calls, Context, party, sight
-from licensing.service.signature import allowing_rule, hold_rules, sign
+from licensing.service.base import Calls, Context, offering_for, party, sight
+from licensing.signature import allowing_rule, hold_rules, sign
 from licensing.store.tables import bare
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit import paging
@@ -23,9 +23,7 @@ class NegotiationCalls(Calls):
             if earlier := await first_answer(connection, buyer, request, pb.Negotiation):
                 return earlier
             licensee = await store.licensees.licensee(connection, buyer, lock=True)
-            offering = await store.offerings.offering(connection, request.offering, lock=True)
-            if offering is None:
-                raise not_found(request.offering)
+            offering = await offering_for(connection, request.offering, buyer, lock=True)
             await hold_rules(connection, offering.name)
             at = now()
             if request.quote:

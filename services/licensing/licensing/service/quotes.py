@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from licensing import domain, store
-from licensing.service.base import Calls, Context
+from licensing.service.base import Calls, Context, offering_for
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import new_id, now
 from rochdale_kit.database import first_answer, remember
 from rochdale_kit.identity import caller
-from rochdale_kit.refusals import not_found
 
 
 class QuoteCalls(Calls):
@@ -20,9 +19,7 @@ class QuoteCalls(Calls):
             if earlier := await first_answer(connection, buyer, request, pb.Quote):
                 return earlier
             licensee = await store.licensees.licensee(connection, buyer)
-            offering = await store.offerings.offering(connection, request.offering)
-            if offering is None:
-                raise not_found(request.offering)
+            offering = await offering_for(connection, request.offering, buyer)
             deal = domain.deals.proposed(offering, licensee, request.wish, None, at)
             deal.require_inside_offering()
             quote = domain.quotes.quoted(f"quotes/{new_id('quo')}", deal, at)
