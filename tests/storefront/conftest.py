@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import grpc
 import pytest_asyncio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from hall import Hall
 
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.catalog.v1 import catalog_pb2_grpc
@@ -187,6 +188,15 @@ class Shelf(catalog_pb2_grpc.CatalogServiceServicer):
         except Refusal as refusal:
             await context.abort_with_status(refusal.status())
         return things[request.name]
+
+
+@pytest_asyncio.fixture(scope="module")
+async def hall() -> AsyncIterator[Hall]:
+    """A governance that runs, with nobody in it."""
+    hall = Hall()  # type: ignore[abstract] # the storefront calls none of the rest
+    await hall.start()
+    yield hall
+    await hall.stop()
 
 
 @pytest_asyncio.fixture(scope="module")

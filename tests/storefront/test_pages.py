@@ -1,8 +1,9 @@
-"""What a visitor sees, over a real storefront, a real governance service and a catalog over real gRPC."""
+"""What a visitor sees, over a real storefront, and a governance and a catalog over real gRPC. Votes are in test_votes."""
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from urllib.parse import quote
 import httpx
 import pytest
 import pytest_asyncio
-from house import House, Person, request_id
+from authority import Authority
+from hall import Hall
+from house import House
 
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.governance.v1 import governance_pb2 as pb
-from rochdale.governance.v1 import governance_pb2_grpc
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.clock import now
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
@@ -61,8 +64,10 @@ class Page(HTMLParser):
 class Shop:
     """The storefront, what stands behind it, and a browser."""
 
-    def __init__(self, house: House, shelf: Any, client: httpx.AsyncClient, offering: catalog_pb2.Offering) -> None:
-        self.house, self.shelf, self.client, self.offering = house, shelf, client, offering
+    def __init__(
+        self, house: House, shelf: Any, hall: Hall, client: httpx.AsyncClient, offering: catalog_pb2.Offering
+    ) -> None:
+        self.house, self.shelf, self.hall, self.client, self.offering = house, shelf, hall, client, offering
 
     async def page(self, path: str, status: int = 200) -> Page:
         answer = await self.client.get(path)
@@ -77,14 +82,15 @@ class Shop:
         return page
 
 
-async def rule_of(governance: Any, steward: Person, rationale: str) -> pb.SharingRule:
-    dataset = f"cooperatives/{steward.organization}/datasets/randhie"
-    request = pb.ProposeSharingRuleRequest(
-        request_id=request_id(),
-        parent=f"cooperatives/{steward.organization}",
-        effect=pb.RULE_EFFECT_ALLOW,
-        scope=scope.SharingScope(
-            datasets=[scope.DatasetScope(dataset=dataset, first_version=1, columns=["mdvis", "age", "site"])],
+def put_rule(hall: Hall, authority: Authority, rationale: str) -> pb.SharingRule:
+    """A rule its members decided, signed and in force."""
+    rule = authority.rule(
+        scope.SharingScope(
+            datasets=[
+                scope.DatasetScope(
+                    dataset=f"{authority.name}/datasets/randhie", first_version=1, columns=["mdvis", "age", "site"]
+                )
+            ],
             categories=[scope.BUYER_CATEGORY_ACADEMIC, scope.BUYER_CATEGORY_SME, scope.BUYER_CATEGORY_COMPANY],
             purposes=["ResearchAndDevelopment"],
             actions=[scope.USE_ACTION_ANALYZE, scope.USE_ACTION_PRETRAIN],
@@ -94,37 +100,35 @@ async def rule_of(governance: Any, steward: Person, rationale: str) -> pb.Sharin
             max_duration_seconds=365 * 86_400,
             duties=[scope.DUTY_NO_REIDENTIFICATION, scope.DUTY_ATTRIBUTION],
         ),
-        rationale=rationale,
+        now() - dt.timedelta(days=1),
     )
-    rule: pb.SharingRule = await governance.ProposeSharingRule(request, metadata=steward.metadata)
+    rule.rationale = rationale
+    hall.rules[rule.name] = rule
     return rule
 
 
 @pytest_asyncio.fixture(scope="module")
 async def shop(
-    postgres: Postgres, nats_server: NatsServer, shelf: Any, tmp_path_factory: pytest.TempPathFactory
+    postgres: Postgres, nats_server: NatsServer, shelf: Any, hall: Hall, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Shop]:
     house = House(postgres, nats_server, tmp_path_factory.mktemp("house"))
-    await house.start("identity")
-    await house.start("governance")
     storefront = await house.start(
         "storefront",
         http_address="127.0.0.1:0",
         catalog_address=shelf.address,
-        governance_address=house.services["governance"].grpc_address,
+        governance_address=hall.address,
     )
-    steward = await house.steward("valley")
-    governance = governance_pb2_grpc.GovernanceServiceStub(house.channel("governance"))
-    await governance.CreateCooperative(
-        pb.CreateCooperativeRequest(
-            request_id=request_id(),
+    authority = Authority("valley")
+    valley = authority.document()
+    valley.MergeFrom(
+        pb.Cooperative(
             display_name="Valley Health",
             description="Patients of the valley & their friends.",
             charter=pb.Charter(required_approvals=1, text="We share with care."),
-        ),
-        metadata=steward.metadata,
+        )
     )
-    rule = await rule_of(governance, steward, "Research helps us all. <b>Truly</b>.")
+    hall.cooperatives[valley.name] = valley
+    rule = put_rule(hall, authority, "Research helps us all. <b>Truly</b>.")
     shelf.put_dataset(
         rule.scope.datasets[0].dataset,
         "Health insurance experiment",
@@ -135,7 +139,7 @@ async def shop(
     for number in range(25):
         shelf.put(rule, f"Filler {number}")
     async with httpx.AsyncClient(base_url=f"http://{storefront.http_address}", timeout=30) as client:
-        yield Shop(house, shelf, client, offering)
+        yield Shop(house, shelf, hall, client, offering)
     await house.stop()
 
 
@@ -235,7 +239,10 @@ async def test_a_hash_that_differs_is_said_loudly(shop: Shop) -> None:
 async def test_a_cooperative_shows_its_rules_and_charter(shop: Shop) -> None:
     page = await shop.page("/cooperatives/valley")
     assert "Valley Health" in page.text and "Patients of the valley & their friends." in page.text
-    assert "We share with care." in page.text and "when 1 steward approved it" in page.text
+    assert "We share with care." in page.text and "forbid something at once if 1 steward agree" in page.text
+    assert "Signed by Valley Health; checked again for this page." in page.text
+    assert "Members decided this in a vote" in page.text and "Nothing has been put to the members yet." in page.text
+    assert any("/proposals/" in link for link in page.links), "each rule leads to its vote"
     assert "A rule that allows, in force since" in page.text and shop.offering.rule_hashes[0] in page.text
     assert f"/{shop.offering.name}" in page.links
 
@@ -294,6 +301,10 @@ async def test_any_words_may_be_searched_for(shop: Shop, text: str) -> None:
         "/cooperatives/valley/offerings/%3Cscript%3E",
         "/cooperatives/valley/offerings/off_" + "A" * 5000,
         "/cooperatives/%00/offerings/x",
+        "/cooperatives/nobody/proposals",
+        "/cooperatives/Not%20An%20Id/proposals",
+        "/cooperatives/valley/proposals/prop_01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        "/cooperatives/valley/proposals/%3Cscript%3E",
         "/..%2f..%2fetc/passwd",
     ],
 )
@@ -348,7 +359,7 @@ async def test_without_governance_an_offering_says_that_its_rule_cannot_be_shown
     # The house stops what it knows at the end; this one is stopped here.
     shop.house.services["storefront"] = first
     async with httpx.AsyncClient(base_url=f"http://{storefront.http_address}") as client:
-        other = Shop(shop.house, shop.shelf, client, shop.offering)
+        other = Shop(shop.house, shop.shelf, shop.hall, client, shop.offering)
         page = await other.page(f"/{shop.offering.name}")
         assert "cannot be shown right now" in page.text and shop.offering.rule_hashes[0] in page.text
         assert "Governance cannot be reached" in (await other.page("/cooperatives/valley", 503)).text
@@ -360,7 +371,7 @@ async def test_it_runs_as_a_process_of_its_own_and_stops_when_told(shop: Shop, t
         "PATH": os.environ["PATH"],
         "STOREFRONT_HTTP_ADDRESS": "127.0.0.1:0",
         "STOREFRONT_CATALOG_ADDRESS": shop.shelf.address,
-        "STOREFRONT_GOVERNANCE_ADDRESS": shop.house.services["governance"].grpc_address,
+        "STOREFRONT_GOVERNANCE_ADDRESS": shop.hall.address,
     }
     log = tmp_path / "log"
     with log.open("wb") as output:

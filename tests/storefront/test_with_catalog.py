@@ -1,4 +1,4 @@
-"""The pages over the real catalog and governance: what a cooperative publishes is found, shown, proven and closed."""
+"""The pages over the real catalog: what a cooperative publishes is found, shown, proven and closed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from catalog_world import Shop, open_shop
+from hall import Hall
 
 from rochdale_local.postgres import Postgres
 
@@ -19,22 +20,24 @@ async def shop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest_asyncio.fixture(scope="module")
-async def browser(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+async def browser(shop: Shop, hall: Hall) -> AsyncIterator[httpx.AsyncClient]:
     services = shop.house.services
     storefront = await shop.house.start(
         "storefront",
         catalog_address=services["catalog"].grpc_address,
-        governance_address=services["governance"].grpc_address,
+        governance_address=hall.address,
     )
     async with httpx.AsyncClient(base_url=f"http://{storefront.http_address}", timeout=30) as client:
         yield client
 
 
-async def test_an_offering_is_found_shown_proven_and_closed(shop: Shop, browser: httpx.AsyncClient) -> None:
+async def test_an_offering_is_found_shown_proven_and_closed(shop: Shop, hall: Hall, browser: httpx.AsyncClient) -> None:
     assert "Nothing is on offer yet." in (await browser.get("/")).text
     steward = await shop.steward("mill")
     await shop.dataset(steward)
     rule = await shop.rule(steward)
+    hall.cooperatives["cooperatives/mill"], hall.rules[rule.name] = shop.documents["mill"], rule
+    rule.rationale = "Research helps us all."
     offering = await shop.publish(steward, rule)
     await shop.found(1, query="visits")
 

@@ -98,6 +98,8 @@ def build_app(pages: Pages, market: Market, telemetry: Telemetry) -> ASGIApp:
             routes=[
                 page("/", "offerings", pages.offerings),
                 page("/cooperatives/{cooperative}", "cooperative", pages.cooperative),
+                page("/cooperatives/{cooperative}/proposals", "proposals", pages.proposals),
+                page("/cooperatives/{cooperative}/proposals/{proposal}", "proposal", pages.proposal),
                 page("/cooperatives/{cooperative}/offerings/{offering}", "offering", pages.offering),
                 Route("/health", health),
                 Route("/live", live),

@@ -11,15 +11,17 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rochdale.catalog.v1 import catalog_pb2, catalog_pb2_grpc
-from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
+from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc, proposals_pb2, proposals_pb2_grpc
 from rochdale_kit.channels import open_channel
 from rochdale_kit.refusals import Kind, Refusal, refusal_of, unavailable
+from rochdale_kit.signing import KeySet
 from rochdale_kit.telemetry import traceparent
 
 TIMEOUT_SECONDS = 5.0
 # A page shows this many datasets of an offering in full, and versions of each; the rest is counted.
 MOST_DATASETS = 10
 MOST_VERSIONS = 20
+MOST_BOARD_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Market:
         # Any, because the generated stubs are typed for blocking calls.
         self._catalog: Any = catalog_pb2_grpc.CatalogServiceStub(self._channels[0])
         self._governance: Any = governance_pb2_grpc.GovernanceServiceStub(self._channels[1])
+        self._proposals: Any = proposals_pb2_grpc.ProposalServiceStub(self._channels[1])
 
     async def close(self) -> None:
         for channel in self._channels:
@@ -81,6 +84,32 @@ class Market:
             governance_pb2.ListSharingRulesRequest(parent=cooperative, page_size=20, page_token=page_token),
         )
         return page
+
+    async def proposals(self, cooperative: str, page_token: str, size: int) -> proposals_pb2.ListProposalsResponse:
+        """The public ones, newest first."""
+        page: proposals_pb2.ListProposalsResponse = await self._ask_governance(
+            self._proposals.ListProposals,
+            proposals_pb2.ListProposalsRequest(parent=cooperative, page_size=size, page_token=page_token),
+        )
+        return page
+
+    async def proposal(self, name: str) -> proposals_pb2.Proposal:
+        found: proposals_pb2.Proposal = await self._ask_governance(
+            self._proposals.GetProposal, proposals_pb2.GetProposalRequest(name=name)
+        )
+        return found
+
+    async def board(self, proposal: str, page_token: str) -> proposals_pb2.ListBoardResponse:
+        page: proposals_pb2.ListBoardResponse = await self._ask_governance(
+            self._proposals.ListBoard,
+            proposals_pb2.ListBoardRequest(parent=proposal, page_size=MOST_BOARD_LINES, page_token=page_token),
+        )
+        return page
+
+    async def governance_keys(self) -> KeySet:
+        """The keys that sign tallies."""
+        found = await self._ask_governance(self._governance.GetKeySet, governance_pb2.GetKeySetRequest())
+        return KeySet.from_jwks(found.jwks_json)
 
     async def datasets(self, offering: catalog_pb2.Offering) -> list[DatasetDetails]:
         """What an offering is about, in its order; at most MOST_DATASETS."""

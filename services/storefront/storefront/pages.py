@@ -12,13 +12,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from rochdale_kit.refusals import Kind, Refusal, not_found
-from storefront import query, views
+from storefront import query, views, votes
 from storefront.market import Market
 from storefront.query import Query
 
 # The contract's own shapes. What does not fit cannot exist, so the market is not even asked.
 _COOPERATIVE = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
 _OFFERING = re.compile(r"off_[0-9A-Z]{26}")
+_PROPOSAL = re.compile(r"prop_[0-9A-Z]{26}")
+
+_LATEST_PROPOSALS, _PAGE_OF_PROPOSALS = 5, 20
 
 
 class Pages:
@@ -60,12 +63,45 @@ class Pages:
         if not _COOPERATIVE.fullmatch(id):
             raise not_found("This cooperative")
         name = f"cooperatives/{id}"
-        found, rules, offerings = await asyncio.gather(
+        found, rules, offerings, proposals = await asyncio.gather(
             self._market.cooperative(name),
             self._market.rules(name, request.query_params.get("rules", "")),
             self._market.offerings(name, request.query_params.get("page", "")),
+            self._market.proposals(name, "", _LATEST_PROPOSALS),
         )
-        return self._page("cooperative.html", cooperative=views.cooperative(found, rules, offerings))
+        return self._page("cooperative.html", cooperative=views.cooperative(found, rules, offerings, proposals))
+
+    async def proposals(self, request: Request) -> Response:
+        id = request.path_params["cooperative"]
+        if not _COOPERATIVE.fullmatch(id):
+            raise not_found("This cooperative")
+        name, token = f"cooperatives/{id}", request.query_params.get("page", "")
+        found, page = await asyncio.gather(
+            self._market.cooperative(name), self._market.proposals(name, token, _PAGE_OF_PROPOSALS)
+        )
+        return self._page(
+            "proposals.html",
+            id=id,
+            cooperative=found.display_name,
+            proposals=[votes.card(one) for one in page.proposals],
+            next_page=page.next_page_token,
+            later_page=bool(token),
+        )
+
+    async def proposal(self, request: Request) -> Response:
+        cooperative, id = request.path_params["cooperative"], request.path_params["proposal"]
+        if not _COOPERATIVE.fullmatch(cooperative) or not _PROPOSAL.fullmatch(id):
+            raise not_found("This proposal")
+        name, token = f"cooperatives/{cooperative}/proposals/{id}", request.query_params.get("board", "")
+        found, owner, board, keys = await asyncio.gather(
+            self._market.proposal(name),
+            self._market.cooperative(f"cooperatives/{cooperative}"),
+            self._market.board(name, token),
+            self._market.governance_keys(),
+        )
+        return self._page(
+            "proposal.html", proposal=votes.proposal(found, owner.display_name, board, keys, not token), id=cooperative
+        )
 
     def refused(self, refusal: Refusal) -> Response:
         """The page for an answer of no."""
@@ -79,7 +115,9 @@ class Pages:
         return self.error(500, "Something went wrong here", "It is our fault, not yours, and the operator can see it.")
 
     def missing(self) -> Response:
-        return self.error(404, "This page does not exist", "There is no such offering, cooperative or page here.")
+        return self.error(
+            404, "This page does not exist", "There is no such offering, cooperative, proposal or page here."
+        )
 
     def error(self, status: int, title: str, sentence: str, headers: dict[str, str] | None = None) -> Response:
         return self._page("error.html", status, headers, title=title, sentence=sentence)

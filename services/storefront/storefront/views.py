@@ -1,4 +1,4 @@
-"""What the templates show: contract messages as plain words. Decides nothing and asks nobody."""
+"""What the templates show of offerings, rules and cooperatives: contract messages as plain words. Votes are in votes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rochdale.catalog.v1 import catalog_pb2
-from rochdale.governance.v1 import governance_pb2
+from rochdale.governance.v1 import governance_pb2, proposals_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit import purposes, scope_words
-from rochdale_kit.chain import hash_of_offering, hash_of_rule
+from rochdale_kit.chain import flaw_of_signed_rule, hash_of_offering, hash_of_rule
+from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.money import format_money
+from rochdale_kit.refusals import Refusal
 from rochdale_kit.scope import describe
-from storefront import query, words
+from storefront import query, votes, words
 from storefront.market import MOST_DATASETS, DatasetDetails
 from storefront.query import Query
 
@@ -186,6 +188,10 @@ class Rule:
     approvals: int
     scope: Sequence[tuple[str, str]]
     verified: bool
+    proposal_url: str
+    emergency: bool
+    expires: str
+    signed: bool
 
 
 @dataclass(frozen=True)
@@ -245,7 +251,8 @@ def offering(
         revision = revisions[position] if position < len(revisions) else 0
         expected = hashes[position] if position < len(hashes) else ""
         found = rules.get((tier.sharing_rule, revision))
-        tiers.append(Tier(price, rule(found, expected) if found else None, tier.sharing_rule, expected))
+        shown = rule(found, expected, keys_of(owner)) if found else None
+        tiers.append(Tier(price, shown, tier.sharing_rule, expected))
     parts = {part.dataset: part for part in offering.scope.datasets}
     _, id, _, offering_id = offering.name.split("/")
     return Offering(
@@ -264,7 +271,17 @@ def offering(
     )
 
 
-def rule(found: governance_pb2.SharingRule, expected_hash: str = "") -> Rule:
+def keys_of(owner: governance_pb2.Cooperative | None) -> CooperativeKeys | None:
+    """A cooperative's keys; none while it cannot be asked, or where they do not introduce one another."""
+    if owner is None:
+        return None
+    try:
+        return CooperativeKeys.follow(owner.name, owner.signing_keys)
+    except Refusal:
+        return None
+
+
+def rule(found: governance_pb2.SharingRule, expected_hash: str = "", keys: CooperativeKeys | None = None) -> Rule:
     """expected_hash: what an offering says the hash is; without one the rule is held against its own."""
     since = f"since {words.day(found.effective_time)}" if found.HasField("effective_time") else ""
     states = {
@@ -282,16 +299,16 @@ def rule(found: governance_pb2.SharingRule, expected_hash: str = "") -> Rule:
         approvals=len(found.approvals),
         scope=_lines(found.scope),
         verified=verified,
+        proposal_url=f"/{found.proposal}" if found.proposal else "",
+        emergency=found.emergency,
+        expires=words.day(found.expire_time) if found.HasField("expire_time") else "",
+        signed=keys is not None and flaw_of_signed_rule(found, keys) is None,
     )
 
 
-def _lines(scope: scope_pb2.SharingScope) -> list[tuple[str, str]]:
+def _lines(scope: scope_pb2.SharingScope) -> votes.Lines:
     """A scope in plain English, as subject and sentence."""
-    lines = []
-    for line in describe(scope).splitlines():
-        subject, _, sentence = line.partition(": ")
-        lines.append((subject, sentence))
-    return lines
+    return votes.scope_lines(describe(scope))
 
 
 def _dataset(details: DatasetDetails, offered_columns: Sequence[str]) -> Dataset:
@@ -334,31 +351,35 @@ class Cooperative:
     id: str
     display_name: str
     description: str
-    charter: str
-    approvals: str
+    charter: votes.Charter
     members: str
     joined: str
     rules: Sequence[Rule]
     next_rules: str
     offerings: Sequence[Card]
     next_offerings: str
+    proposals: Sequence[votes.ProposalCard]
+    keys: Sequence[tuple[str, str]]
 
 
 def cooperative(
     found: governance_pb2.Cooperative,
     rules: governance_pb2.ListSharingRulesResponse,
     offerings: catalog_pb2.ListOfferingsResponse,
+    proposals: proposals_pb2.ListProposalsResponse,
 ) -> Cooperative:
+    keys = keys_of(found)
     return Cooperative(
         id=found.name.split("/")[1],
         display_name=found.display_name,
         description=found.description,
-        charter=found.charter.text,
-        approvals=words.count(found.charter.required_approvals, "steward"),
+        charter=votes.charter(found.charter),
         members=words.count(found.member_count, "member"),
         joined=words.day(found.create_time),
-        rules=[rule(one) for one in rules.sharing_rules],
+        rules=[rule(one, keys=keys) for one in rules.sharing_rules],
         next_rules=rules.next_page_token,
         offerings=[_card(one, found.display_name, "", 0) for one in offerings.offerings],
         next_offerings=offerings.next_page_token,
+        proposals=[votes.card(one) for one in proposals.proposals],
+        keys=[(one.key_id, words.day(one.begin_time)) for one in found.signing_keys],
     )
