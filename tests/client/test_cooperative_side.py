@@ -1,51 +1,17 @@
-"""The command as a cooperative uses it, against real identity and governance services; the rest is in the journeys."""
+"""The command as a steward uses it, against real identity and governance; members are in test_member_side."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
+from desk import Desk
 from house import House
 
-from rochdale.client.keys import write_key_file
-from rochdale.client.market import SERVICES
+from rochdale.client.authority import read_signing_key
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
-
-
-@dataclass
-class Desk:
-    """Somewhere a command is typed: a home, a market.json, keys."""
-
-    home: Path
-
-    async def run(self, *arguments: str, key: str | None = None, code: int = 0, stdin: str = "") -> Any:
-        """The JSON document a command prints, on standard output or, for a refusal, on standard error."""
-        keys = ("--key-file", str(self.home / "keys" / f"{key}.key")) if key else ()
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.home), "NO_COLOR": "1"}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            "from rochdale.client.cli import main; main()",
-            *("--json", "--market", str(self.home / "market.json")),
-            *arguments,
-            *keys,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate(stdin.encode())
-        assert process.returncode == code, (arguments, out.decode(), err.decode())
-        return json.loads(out or err)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -56,18 +22,8 @@ async def desk(
     house = House(postgres, nats_server, home)
     await house.start("identity")
     await house.start("governance")
-    services = dict.fromkeys(SERVICES, "127.0.0.1:9")
-    services |= {name: house.services[name].grpc_address for name in ("identity", "governance")}
-    (home / "market.json").write_text(json.dumps({"version": 1, "services": services}))
-    write_key_file(home / "keys" / "operator.key", house.operator_secret)
-    yield Desk(home)
+    yield Desk.at(house, home)
     await house.stop()
-
-
-async def cooperative(desk: Desk, name: str) -> None:
-    await desk.run("organization", "register", name, "--kind", "cooperative", "--name", name, "--email", "a@b.example")
-    await desk.run("organization", "verify", name, key="operator")
-    await desk.run("cooperative", "create", "--name", name, key=name)
 
 
 async def test_a_cooperative_comes_to_be(desk: Desk) -> None:
@@ -99,35 +55,51 @@ async def test_a_cooperative_comes_to_be(desk: Desk) -> None:
     listed = await desk.run("member", "list", "--limit", "3", key="valley")
     assert (len(listed["members"]), listed["more"]) == (3, True)
 
-    proposed = await desk.run(
-        *("rule", "propose", "--dataset", "randhie", "--columns", "site,mdvis", "--category", "academic,sme"),
-        *("--floor-price", "12.50 EUR", "--rationale", "Research", "--request-id", "propose-1"),
+    forbidden = await desk.run(
+        *("rule", "forbid", "--dataset", "randhie", "--columns", "site,mdvis", "--category", "large-platform"),
+        *("--rationale", "Under investigation.", "--request-id", "forbid-1"),
         key="valley",
     )
-    assert (proposed["state"], proposed["revision"]) == ("RULE_STATE_IN_FORCE", 1)
-    assert proposed["scope"]["floor_price"] == {"amount_minor": "1250", "currency": "EUR"}
-    rule = proposed["name"].rpartition("/")[2]
+    assert (forbidden["state"], forbidden["effect"]) == ("RULE_STATE_IN_FORCE", "RULE_EFFECT_DENY")
+    assert forbidden["emergency"] and forbidden["scope"]["purposes"] == ["Purpose"]
+    rule = forbidden["name"].rpartition("/")[2]
+    kept = await desk.run("rule", "narrow", rule, "--category", "academic", key="valley", code=1)
+    assert kept["reason"] == "RULE_WIDENED", "to forbid less lets more out"
 
-    narrowed = await desk.run("rule", "narrow", rule, "--category", "academic", "--max-duration", "90d", key="valley")
-    assert narrowed["scope"]["categories"] == ["BUYER_CATEGORY_ACADEMIC"]
-    assert narrowed["scope"]["max_duration_seconds"] == str(90 * 86_400)
-    widened = await desk.run("rule", "narrow", rule, "--max-duration", "91d", key="valley", code=1)
-    assert widened["reason"] == "RULE_WIDENED"
 
-    ended = ("rule", "end", rule, "--revision", "2", "--request-id", "end-rule-1")
-    assert await desk.run(*ended, key="valley") == await desk.run(*ended, key="valley")
-    assert (await desk.run("rule", "show", f"valley/{rule}"))["state"] == "RULE_STATE_ENDED"
+async def test_a_cooperative_signs_with_a_key_of_its_own(desk: Desk) -> None:
+    """Made where the steward is, kept there, followed from one to the next."""
+    founded = await desk.cooperative("moors", "--required-approvals", "2")
+    file = desk.home / "keys" / "moors.signing.key"
+    assert founded["signing_key_file"] == str(file) and file.stat().st_mode & 0o777 == 0o600
+    first = read_signing_key(file)
+    assert [key["key_id"] for key in founded["signing_keys"]] == [first.key_id]
+    again = await desk.run("cooperative", "key", "add", key="moors")
+    assert again["signing_keys"] == founded["signing_keys"]
+
+    later = desk.home / "keys" / "later.signing.key"
+    rotate = ("cooperative", "key", "rotate", "--save-key", str(later))
+    rotated = await desk.run(*rotate, key="moors")
+    assert [key["previous_key_id"] for key in rotated["signing_keys"]] == ["", first.key_id]
+    assert await desk.run(*rotate, key="moors") == rotated, "the same key again changes nothing"
+    shown = await desk.run("cooperative", "key", "show", "moors")
+    assert shown["signing_keys"][-1]["key_id"] == read_signing_key(later).key_id
+    other = await desk.run(*rotate[:-1], str(desk.home / "third"), key="moors", code=1)
+    assert other["reason"] == "SIGNING_KEY_NOT_CURRENT" and other["facts"]["key"] == first.key_id
+
+    charter = await desk.run("cooperative", "charter", "moors")
+    assert charter["required_approvals"] == 2 and len(charter["decision_rules"]) == 3
 
 
 async def test_what_is_missing_is_said(desk: Desk) -> None:
-    await cooperative(desk, "hills")
+    await desk.cooperative("hills")
     assert (await desk.run("rule", "list", code=1))["reason"] == "KEY_MISSING"
     assert (await desk.run("cooperative", "show", "nobody", code=1))["reason"] == "NOT_FOUND"
     assert await desk.run("rule", "list", "--cooperative", "hills") == {"sharing_rules": [], "more": False}
 
 
 async def test_a_key_is_made_used_and_revoked(desk: Desk) -> None:
-    await cooperative(desk, "plains")
+    await desk.cooperative("plains")
     path = desk.home / "keys" / "second.key"
     made = await desk.run("key", "create", "second", "--role", "steward", "--save-key", str(path), key="plains")
     name = made["name"].rpartition("/")[2]
