@@ -13,6 +13,7 @@ from authority import Authority
 from google.protobuf.message import Message
 from house import House, Person, request_id
 from nats.aio.client import Client as NatsClient
+from register_office import Office
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from licensing.config import Config
@@ -172,6 +173,7 @@ class World:
         self.stubs: list[Any] = []
         self._operators: list[Person] = []
         self.engine: AsyncEngine
+        self.office: Office
         self.nats = NatsClient()
 
     async def start(self, **settings: Any) -> None:
@@ -241,17 +243,18 @@ class World:
             headers["Nats-Msg-Id"] = event_id
         await self.nats.jetstream().publish(subject_of(message_type), event.SerializeToString(), headers=headers)
 
-    async def told(self, license: str) -> list[str]:
-        """What licensing has announced about a license, in order."""
+    async def told(self, name: str) -> list[str]:
+        """What licensing has announced about a license or a request outside the mandate, in order."""
         async with self.engine.connect() as connection:
             rows = await connection.execute(
                 sa.select(outbox_table.c.message_type, outbox_table.c.body).order_by(outbox_table.c.position)
             )
             names = []
             for row in rows:
-                name = row.message_type.rsplit(".", 1)[1]
-                if getattr(events_pb2, name).FromString(row.body).license.name == license:
-                    names.append(name)
+                kind = row.message_type.rsplit(".", 1)[1]
+                event = getattr(events_pb2, kind).FromString(row.body)
+                if getattr(event, event.DESCRIPTOR.fields[0].name).name == name:
+                    names.append(kind)
         return names
 
     async def shelf(self, *, rule: dict[str, Any] | None = None, **offering: Any) -> Shelf:
@@ -271,10 +274,12 @@ class World:
             await self.attest(person, category)
         return person
 
-    async def claim(self, person: Person, category: Any, territory: str = "DE") -> pb.Licensee:
+    async def claim(
+        self, person: Person, category: Any, territory: str = "DE", evidence: str = "HRB 1844"
+    ) -> pb.Licensee:
         licensee: pb.Licensee = await self.licensing.RegisterLicensee(
             pb.RegisterLicenseeRequest(
-                request_id=request_id(), claimed_category=category, evidence="HRB 1844", territory=territory
+                request_id=request_id(), claimed_category=category, evidence=evidence, territory=territory
             ),
             metadata=person.metadata,
         )
@@ -303,6 +308,27 @@ class World:
             metadata=operator.metadata,
         )
         return licensee
+
+    async def look_up(self, person: Person, register: Any, identifier: str, **fields: Any) -> pb.Licensee:
+        """ClaimRegisterEntry."""
+        request = pb.ClaimRegisterEntryRequest(
+            **({"request_id": request_id(), "register": register, "identifier": identifier} | fields)
+        )
+        licensee: pb.Licensee = await self.licensing.ClaimRegisterEntry(request, metadata=person.metadata)
+        return licensee
+
+    async def ask_members(self, person: Person, offering: Named, **fields: Any) -> pb.MandateRequest:
+        """RequestMandate."""
+        given: dict[str, Any] = {"wish": pb.Wish(), "message": "For a study."} | fields
+        request = pb.RequestMandateRequest(**({"request_id": request_id(), "offering": offering.name} | given))
+        asked: pb.MandateRequest = await self.licensing.RequestMandate(request, metadata=person.metadata)
+        return asked
+
+    async def mandate_request(self, person: Person, name: str) -> pb.MandateRequest:
+        found: pb.MandateRequest = await self.licensing.GetMandateRequest(
+            pb.GetMandateRequestRequest(name=name), metadata=person.metadata
+        )
+        return found
 
     async def ask(self, person: Person, offering: Named, **fields: Any) -> pb.Negotiation:
         """RequestLicense."""
@@ -376,7 +402,8 @@ class World:
 
     async def until_state(self, person: Person, name: str, state: int) -> Any:
         """The negotiation or license once it is in a state."""
-        look = self.license if name.startswith("licenses/") else self.negotiation
+        looks = {"licenses": self.license, "mandateRequests": self.mandate_request, "negotiations": self.negotiation}
+        look: Any = looks[name.partition("/")[0]]
         for _ in range(200):
             found = await look(person, name)
             if found.state == state:

@@ -6,6 +6,7 @@ import pytest
 import pytest_asyncio
 from house import House
 from licensing_world import World
+from register_office import Office
 
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
@@ -17,7 +18,10 @@ async def world(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) ->
     server = NatsServer(tmp_path_factory.mktemp("licensing-nats"), durable=False)
     await server.start()
     world = World(House(postgres, server, tmp_path_factory.mktemp("licensing")))
-    await world.start()
+    world.office = Office()
+    await world.office.start()
+    await world.start(**world.office.settings())
     yield world
     await world.stop()
+    await world.office.stop()
     await server.stop()

@@ -94,17 +94,18 @@ def category_of(known: Known, platforms: Platforms, at: dt.datetime) -> Assessme
     In this order: a group that is a large platform, or not known, is the dearest; then the dearest of what registers
     with one operator's word, or two operators by themselves, say; then, with an LEI, a company; else the dearest.
     """
-    claims = [claim for claim in known.claims if from_timestamp(claim.check_time) + EVIDENCE_LIFE > at]
+    claims = [claim for claim in known.claims if _until(claim) > at]
     approvals = sorted((one for one in known.approvals if one.time + EVIDENCE_LIFE > at), key=lambda one: one.time)
     agreed = len({one.key for one in approvals}) >= APPROVALS_NEEDED
     verified = [claim for claim in claims if claim.state == pb.CLAIM_STATE_VERIFIED]
-    groups = [claim for claim in verified if claim.register == pb.REGISTER_LEI]
-    # However old: a group does not stop being one because nobody looked again.
+    # However old: a group does not let go of a buyer because nobody looked again.
+    groups = [
+        claim for claim in known.claims if claim.register == pb.REGISTER_LEI and claim.state == pb.CLAIM_STATE_VERIFIED
+    ]
+    # One that has lapsed names its group as well.
     for claim in known.claims:
-        if claim.register == pb.REGISTER_LEI and claim.state == pb.CLAIM_STATE_VERIFIED and platforms.has(claim):
+        if claim.register == pb.REGISTER_LEI and platforms.has(claim):
             return Assessment(LARGE_PLATFORM, f"{_called(claim)} belongs to a large platform.", _until(claim))
-    if not claims and not agreed:
-        return NOTHING
     for claim in groups:
         if not claim.ultimate_parent:
             return Assessment(
@@ -112,6 +113,8 @@ def category_of(known: Known, platforms: Platforms, at: dt.datetime) -> Assessme
                 f"Who owns {_called(claim)} is not known, and what is not known counts as the dearest category.",
                 _until(claim),
             )
+    if not claims and not agreed:
+        return NOTHING
     findings = _findings(known, verified, groups, approvals, agreed)
     if findings:
         category = dearest([one.category for one in findings])

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from licensing.domain.categories import KINDS_APART, SUBSIDIARY_OF
@@ -88,14 +88,14 @@ class Registers:
         base = f"{url}/lei-records/{identifier}"
         record = await self._ask.get("LEI", base)
         entry = _read("LEI", lei_entry, record.document, identifier)
-        if entry is None or not entry.active:
+        if entry is None:
             return entry, record.raw, ""
         parent = await self._ask.get("LEI", f"{base}/ultimate-parent")
         raws = [record.raw, parent.raw]
         if parent.document is not None:
             above = _read("LEI", lei_entry, parent.document, "")
             assert above is not None, "an answer that is there is an entry or refused"
-            owned = Entry(entry.name, (*entry.kinds, SUBSIDIARY_OF + above.name), entry.domains, True)
+            owned = replace(entry, kinds=(*entry.kinds, SUBSIDIARY_OF + above.name))
             return owned if above.lei != identifier else entry, b"\n".join(raws), above.lei
         exception = await self._ask.get("LEI", f"{base}/ultimate-parent-reporting-exception")
         raws.append(exception.raw)
