@@ -70,6 +70,7 @@ class People:
     def __init__(self, operator_secret: str) -> None:
         self.operator_secret = operator_secret
         self._channels: dict[str, grpc.aio.Channel] = {}
+        self._second_operator: Person | None = None
 
     def address(self, package: str) -> str:
         """Where a service answers gRPC."""
@@ -96,6 +97,15 @@ class People:
 
     async def operator(self) -> Person:
         return await self.session("operator", self.operator_secret)
+
+    async def operators(self) -> list[Person]:
+        """Two operators with keys of their own, as an attestation by hand needs; the same two each time."""
+        first = await self.operator()
+        if self._second_operator is None:
+            self._second_operator = await self.colleague(first, pb.ROLE_OPERATOR)
+            return [first, self._second_operator]
+        # A session ends after a quarter of an hour, a key does not.
+        return [first, await self.session("operator", self._second_operator.secret)]
 
     async def steward(self, organization: str) -> Person:
         """The first steward of a new, verified cooperative organization."""

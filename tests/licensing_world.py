@@ -24,7 +24,6 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.catalog.v1 import events_pb2 as catalog_events
 from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.governance.v1 import governance_pb2
-from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import events_pb2, licensing_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import scope_pb2
@@ -171,7 +170,6 @@ class World:
         self.house = house
         self.replicas: list[Service] = []
         self.stubs: list[Any] = []
-        self._operators: list[Person] = []
         self.engine: AsyncEngine
         self.office: Office
         self.nats = NatsClient()
@@ -288,16 +286,9 @@ class World:
     async def attest(self, person: Person, category: Any) -> pb.Licensee:
         """Two operators say the same."""
         licensee = pb.Licensee()
-        for operator in await self.operators():
+        for operator in await self.house.operators():
             licensee = await self.approve(operator, person, category)
         return licensee
-
-    async def operators(self) -> list[Person]:
-        """Two operators with keys of their own."""
-        if not self._operators:
-            first = await self.house.operator()
-            self._operators = [first, await self.house.colleague(first, identity_pb2.ROLE_OPERATOR)]
-        return self._operators
 
     async def approve(self, operator: Person, person: Person, category: Any) -> pb.Licensee:
         """One operator attests."""

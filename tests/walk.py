@@ -283,9 +283,9 @@ class MarketPeople(People):
     # ---- the buyer's side ----
 
     async def licensee(self, id: str, category: int) -> Person:
-        """A verified buyer whose category an operator attested."""
+        """A verified buyer whose category two operators attested."""
         # A part killed a moment ago may still be on its way back.
-        operator = await eventually(self.operator)
+        operators = await eventually(self.operators)
         buyer = await self.buyer(id)
         register = licensing.RegisterLicenseeRequest(
             request_id=request_id(),
@@ -293,15 +293,20 @@ class MarketPeople(People):
             evidence="register",
             territory="FR",
         )
-        attest = licensing.AttestCategoryRequest(
-            request_id=request_id(),
-            name=f"licensees/{id}",
-            category=category,  # type: ignore[arg-type]
-        )
+        # One operator is no attestation; each says it under an id of their own.
+        attests = [
+            licensing.AttestCategoryRequest(
+                request_id=request_id(),
+                name=f"licensees/{id}",
+                category=category,  # type: ignore[arg-type]
+            )
+            for _ in operators
+        ]
 
         async def attested() -> None:
             await self.stub("licensing").RegisterLicensee(register, metadata=buyer.metadata)
-            await self.stub("licensing").AttestCategory(attest, metadata=operator.metadata)
+            for operator, attest in zip(operators, attests, strict=True):
+                await self.stub("licensing").AttestCategory(attest, metadata=operator.metadata)
 
         await eventually(attested)
         return buyer

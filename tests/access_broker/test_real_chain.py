@@ -35,7 +35,7 @@ class Town(Shop):
         return licensing_pb2_grpc.LicensingServiceStub(self.house.channel("licensing"))
 
     async def academic(self, id: str) -> Person:
-        person, operator = await self.house.buyer(id), await self.house.operator()
+        person = await self.house.buyer(id)
         academic = scope_pb2.BUYER_CATEGORY_ACADEMIC
         await self.licensing.RegisterLicensee(
             licensing_pb2.RegisterLicenseeRequest(
@@ -43,10 +43,11 @@ class Town(Shop):
             ),
             metadata=person.metadata,
         )
-        await self.licensing.AttestCategory(
-            licensing_pb2.AttestCategoryRequest(request_id=request_id(), name=f"licensees/{id}", category=academic),
-            metadata=operator.metadata,
-        )
+        for operator in await self.house.operators():
+            await self.licensing.AttestCategory(
+                licensing_pb2.AttestCategoryRequest(request_id=request_id(), name=f"licensees/{id}", category=academic),
+                metadata=operator.metadata,
+            )
         return person
 
     async def agreed(self, person: Person, offering: catalog_pb2.Offering, revision: int) -> licensing_pb2.License:

@@ -184,7 +184,7 @@ def test_the_packaged_list_names_platforms_and_a_wrong_one_stops_the_start() -> 
 
 
 async def test_one_operator_alone_attests_nothing_and_twice_is_still_one(world: World) -> None:
-    buyer, (first, second) = await world.buyer(ACADEMIC, attested=False), await world.operators()
+    buyer, (first, second) = await world.buyer(ACADEMIC, attested=False), await world.house.operators()
     for _ in range(2):
         waiting = await world.approve(first, buyer, ACADEMIC)
         assert (waiting.category, len(waiting.approvals), waiting.approved_category) == (UNKNOWN, 1, ACADEMIC)
@@ -207,7 +207,7 @@ async def test_an_attestation_that_is_over_binds_nobody_until_it_is_renewed(worl
 
 
 async def test_two_operators_at_once_agree(world: World) -> None:
-    operators = await world.operators()
+    operators = await world.house.operators()
     for _ in range(3):
         buyer = await world.buyer(attested=False)
         await asyncio.gather(*(world.approve(operator, buyer, COMPANY) for operator in operators))

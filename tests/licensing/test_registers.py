@@ -181,7 +181,7 @@ async def test_a_wrong_key_says_nothing_about_a_charity(world: World) -> None:
 
 
 async def test_a_register_entry_alone_makes_nobody_cheaper_and_one_operator_beside_it_does(world: World) -> None:
-    buyer, (operator, _) = await world.buyer(ACADEMIC, attested=False), await world.operators()
+    buyer, (operator, _) = await world.buyer(ACADEMIC, attested=False), await world.house.operators()
     await world.claim(buyer, ACADEMIC, evidence="Chair of statistics, https://stat.valley-university.edu/team")
     alone = await world.look_up(buyer, ROR, UNIVERSITY)
     assert alone.category == PLATFORM_TIER and "does not show that the buyer speaks for it" in alone.category_reason
@@ -193,7 +193,7 @@ async def test_a_register_entry_alone_makes_nobody_cheaper_and_one_operator_besi
 
 
 async def test_an_entry_of_somebody_else_is_not_vouched_for_unseen(world: World) -> None:
-    buyer, (operator, second) = await world.buyer(ACADEMIC, attested=False), await world.operators()
+    buyer, (operator, second) = await world.buyer(ACADEMIC, attested=False), await world.house.operators()
     await world.claim(buyer, ACADEMIC, evidence="https://valley-university.edu.example.com")
     await world.look_up(buyer, ROR, UNIVERSITY)
     assert (await world.approve(operator, buyer, ACADEMIC)).category == PLATFORM_TIER
@@ -203,7 +203,7 @@ async def test_an_entry_of_somebody_else_is_not_vouched_for_unseen(world: World)
 
 @pytest.mark.parametrize(("number", "category"), [(HEALTH, HEALTH_NONPROFIT), (ARTS, PLATFORM_TIER)])
 async def test_a_charity_is_a_health_charity_only_by_its_purpose(world: World, number: str, category: int) -> None:
-    buyer, (operator, _) = await world.buyer(HEALTH_NONPROFIT, attested=False), await world.operators()
+    buyer, (operator, _) = await world.buyer(HEALTH_NONPROFIT, attested=False), await world.house.operators()
     await world.claim(buyer, HEALTH_NONPROFIT, evidence="desk@river-health.org.uk, desk@river-arts.org.uk")
     await world.look_up(buyer, CHARITY, number)
     assert (await world.approve(operator, buyer, HEALTH_NONPROFIT)).category == category
