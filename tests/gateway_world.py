@@ -534,7 +534,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(postgres: Postgres, folder: Path) -> AsyncIterator[World]:
+async def world(postgres: Postgres, folder: Path, **settings: Any) -> AsyncIterator[World]:
     """Everything, with a NATS of its own: other tests' gateways would hear its events."""
     (folder / "nats").mkdir()
     (folder / "house").mkdir()
@@ -553,6 +553,7 @@ async def world(postgres: Postgres, folder: Path) -> AsyncIterator[World]:
         made.broker, made.governance = broker, governance
         try:
             await made.prepare(broker.address, governance.address, governance.address)
+            made.settings |= settings
             await made.start()
             yield made
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 from pydantic import Field, model_validator
@@ -64,6 +65,11 @@ def read_key(path: Path) -> bytes:
     if len(key) != 32:
         raise SystemExit(f"{path} holds {len(key)} bytes; the key has exactly 32.")
     return key
+
+
+def rows_key(pseudonym_key: bytes) -> bytes:
+    """Salts the hashes that stand for members' rows; made of the pseudonym key, so that there is no third file to lose."""
+    return hmac.digest(pseudonym_key, b"rochdale-rows-key-v1", "sha256")
 
 
 def read_secret(path: Path) -> str:

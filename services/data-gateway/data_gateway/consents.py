@@ -88,7 +88,7 @@ class Consents:
             self.on_change()
 
     async def withdraw(self, connection: AsyncConnection, items: Iterable[membership_pb2.ConsentItem]) -> None:
-        """Consents that ended. Memory first: access ends before anything is written."""
+        """Consents that ended, for whatever reason the event has."""
         ended = []
         for item in items:
             over = membership_pb2.ConsentItem()

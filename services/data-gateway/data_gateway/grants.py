@@ -92,7 +92,7 @@ class Grants:
         state, reason = (CLOSED, "REVOKED") if revoked else (OPEN, "")
         if found := self._flaw(chain, self._broker_keys):
             state, reason = REFUSED, found.reason
-            if known is None:
+            if known is None or known.state_reason != found.reason:
                 log.error("grant %s is refused, %s: %s", name, found.reason, found.sentence)
         await trust.save_grant(connection, chain, state, reason, now())
         self._held[name] = self._of(trust.GrantRow(chain, state, reason))

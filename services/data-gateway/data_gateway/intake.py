@@ -51,6 +51,8 @@ class Intake:
         self._pseudonym_key = pseudonym_key
         self._parts = parts or PartTarget()
         self._wake = asyncio.Event()
+        # Set once what a crash left behind is removed.
+        self.swept = asyncio.Event()
 
     def wake(self) -> None:
         """There is something to process."""
@@ -58,12 +60,11 @@ class Intake:
 
     async def run(self) -> None:
         """Until canceled. A database that is away is waited out."""
-        swept = False
         while True:
             try:
-                if not swept:
+                if not self.swept.is_set():
                     await self._sweep()
-                    swept = True
+                    self.swept.set()
                 if not await self._process_next():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_SECONDS):

@@ -1,10 +1,12 @@
 """Builds a data gateway: every part, in order, by name. A part not built here does not exist."""
 
+import logging
 from pathlib import Path
 
 from data_gateway.broker import Broker, Registration
-from data_gateway.config import Config, read_key, read_secret
+from data_gateway.config import Config, read_key, read_secret, rows_key
 from data_gateway.consents import Consents
+from data_gateway.contributions import Contributions
 from data_gateway.cooperative_key import OwnKeys
 from data_gateway.doors.app import build_app
 from data_gateway.doors.delta import DeltaSharing
@@ -12,6 +14,7 @@ from data_gateway.doors.files import FileDoor
 from data_gateway.doors.reading import Reading
 from data_gateway.doors.sending import Sender
 from data_gateway.doors.uploads import UploadDoor
+from data_gateway.doors.withdrawals import WithdrawalDoor
 from data_gateway.enforcement import Enforcement
 from data_gateway.events import BrokerEvents, GovernanceEvents
 from data_gateway.feed import TrustFeed
@@ -26,6 +29,7 @@ from data_gateway.shelf import Shelf
 from data_gateway.storage import Storage
 from data_gateway.streams import LiveStreams
 from data_gateway.usage import UsageMeter
+from data_gateway.withdrawals import Withdrawals
 from rochdale.access_broker.v1 import events_pb2 as broker_events
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
 from rochdale.governance.v1 import events_pb2 as governance_events
@@ -36,6 +40,8 @@ from rochdale_kit.inbox import Consumer, on
 from rochdale_kit.outbox import Publisher
 from rochdale_kit.server import Service, connect_nats
 from rochdale_kit.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -123,11 +129,26 @@ async def build(config: Config) -> Service:
         look_again()
         proof.wake()
 
-    revocations.on_change = grants.on_change = consents.on_change = look_again
+    revocations.on_change = grants.on_change = look_again
     own_keys.on_change = licensing_keys.on_change = broker_keys.on_change = rules.on_change = prove_again
     uploads = UploadDoor(database, storage, intake, sessions, own)
-    stewards = DataGatewayService(database, storage, intake, own, url)
+    contributions = Contributions(database, storage, rows_key(pseudonym_key))
+    withdrawals = Withdrawals(database, storage, intake, shelf, consents, config.withdrawal_version_seconds)
+    stewards = DataGatewayService(database, storage, intake, contributions, own, url)
 
+    def consent_changed() -> None:
+        look_again()
+        contributions.wake()
+        withdrawals.wake()
+
+    def version_changed() -> None:
+        look_again()
+        contributions.wake()
+
+    consents.on_change, withdrawals.on_change = consent_changed, version_changed
+    contributions.on_change = withdrawals.wake
+
+    log.info("a withdrawal becomes a version after %d seconds", config.withdrawal_version_seconds)
     service = Service("data_gateway", telemetry)
     service.serve_grpc(
         config.grpc_address,
@@ -135,7 +156,18 @@ async def build(config: Config) -> Service:
         lambda server: data_gateway_pb2_grpc.add_DataGatewayServiceServicer_to_server(stewards, server),
         config.reflection,
     )
-    service.serve_http(config.http_address, build_app(service, telemetry, uploads, files, delta))
+    service.serve_http(
+        config.http_address,
+        build_app(
+            service,
+            telemetry,
+            uploads,
+            files,
+            WithdrawalDoor(enforcement, database),
+            delta,
+            config.withdrawal_version_seconds,
+        ),
+    )
     service.loop("identity keys", identity_keys.run)
     service.loop("broker keys", broker_keys.run)
     service.loop("licensing keys", licensing_keys.run)
@@ -145,6 +177,8 @@ async def build(config: Config) -> Service:
     service.hear(from_governance)
     service.loop("registration", lambda: registration.run(config.control_address or service.grpc_address))
     service.loop("intake", intake.run)
+    service.loop("contributions", contributions.run)
+    service.loop("withdrawals", withdrawals.run)
     service.loop("shelf", shelf.run)
     service.loop("streams", streams.run)
     service.loop("usage", usage.run)

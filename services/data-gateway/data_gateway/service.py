@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from data_gateway.contributions import Contributions
 from data_gateway.domain.stewards import is_steward
 from data_gateway.domain.versions import cut_sample, exposed_member_column
 from data_gateway.intake import Intake
@@ -41,7 +42,16 @@ Context = Any  # grpc.aio.ServicerContext, which no RPC of ours looks at
 class DataGatewayService(data_gateway_pb2_grpc.DataGatewayServiceServicer):
     """Ingestions, from the announcement of a file to the approval of a version."""
 
-    def __init__(self, database: Database, storage: Storage, intake: Intake, cooperative: str, public_url: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        storage: Storage,
+        intake: Intake,
+        contributions: Contributions,
+        cooperative: str,
+        public_url: str,
+    ) -> None:
+        self._contributions = contributions
         self._database = database
         self._storage = storage
         self._intake = intake
@@ -120,7 +130,9 @@ class DataGatewayService(data_gateway_pb2_grpc.DataGatewayServiceServicer):
             await versions.insert_version(connection, version, now())
             row = await ingestions.approve(connection, row.id, approved)
             await announce(connection, events_pb2.VersionPrepared(dataset=row.dataset, version=approved))
-            return await remember(connection, self._cooperative, request, self._reply(row))
+            reply = await remember(connection, self._cooperative, request, self._reply(row))
+        self._contributions.wake()
+        return reply
 
     async def RejectVersion(self, request: pb.RejectVersionRequest, context: Context) -> pb.Ingestion:
         self._require_steward(request.name)

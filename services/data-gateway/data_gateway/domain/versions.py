@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 
-from data_gateway.ingest import ColumnStatistics, IngestRefused, IngestResult
+from data_gateway.ingest import Column, ColumnStatistics, DataFile, IngestRefused, IngestResult, Remainder
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale_kit.refusals import Refusal
 from rochdale_kit.signing import canonical_hash
@@ -20,7 +20,29 @@ SampleRow = dict[str, str | int | float | bool | None]
 
 def describe(result: IngestResult, sample: Sequence[SampleRow]) -> catalog_pb2.Version:
     """The version without its number and name. Raises IngestRefused when no event could hold it."""
-    statistics = {one.name: one for one in result.statistics}
+    return _describe(
+        result.columns, result.files, result.row_count, result.member_count or 0, result.statistics, sample
+    )
+
+
+def describe_remainder(
+    columns: Sequence[Column], remainder: Remainder, sample: Sequence[SampleRow]
+) -> catalog_pb2.Version:
+    """A version out of which members' rows were taken, the same way. Raises as describe does."""
+    return _describe(
+        columns, remainder.files, remainder.row_count, remainder.member_count, remainder.statistics, sample
+    )
+
+
+def _describe(
+    columns: Sequence[Column],
+    files: Sequence[DataFile],
+    row_count: int,
+    member_count: int,
+    published: Sequence[ColumnStatistics],
+    sample: Sequence[SampleRow],
+) -> catalog_pb2.Version:
+    statistics = {one.name: one for one in published}
     version = catalog_pb2.Version(
         columns=[
             catalog_pb2.Column(
@@ -30,17 +52,17 @@ def describe(result: IngestResult, sample: Sequence[SampleRow]) -> catalog_pb2.V
                 statistics_json=_statistics(statistics.get(column.name)),
                 member_pseudonym=column.is_member,
             )
-            for column in result.columns
+            for column in columns
         ],
-        row_count=result.row_count,
-        size_bytes=sum(file.size_bytes for file in result.files),
+        row_count=row_count,
+        size_bytes=sum(file.size_bytes for file in files),
         files=[
             catalog_pb2.VersionFile(
                 path=file.path, sha256=file.sha256, size_bytes=file.size_bytes, row_count=file.row_count
             )
-            for file in result.files
+            for file in files
         ],
-        member_count=(result.member_count or 0) // 10 * 10,
+        member_count=member_count // 10 * 10,
     )
     version.content_hash = canonical_hash(version, "columns", "row_count", "files")
     version.sample_json = _sample(sample)

@@ -13,6 +13,7 @@ from data_gateway.doors.answers import Handler, guarded, no_such_page
 from data_gateway.doors.delta import DeltaSharing
 from data_gateway.doors.files import FileDoor
 from data_gateway.doors.uploads import UploadDoor
+from data_gateway.doors.withdrawals import WithdrawalDoor
 from rochdale_kit.server import Service
 from rochdale_kit.telemetry import Telemetry
 
@@ -23,12 +24,23 @@ _TABLE = _TABLES + "/{table}"
 
 
 def build_app(
-    service: Service, telemetry: Telemetry, uploads: UploadDoor, files: FileDoor, delta: DeltaSharing
+    service: Service,
+    telemetry: Telemetry,
+    uploads: UploadDoor,
+    files: FileDoor,
+    withdrawals: WithdrawalDoor,
+    delta: DeltaSharing,
+    withdrawal_version_seconds: int,
 ) -> ASGIApp:
     async def health(_request: Request) -> Response:
         serving = service.healthy.is_set()
         return JSONResponse(
-            {"status": "SERVING" if serving else "NOT_SERVING", "trouble": service.trouble}, 200 if serving else 503
+            {
+                "status": "SERVING" if serving else "NOT_SERVING",
+                "trouble": service.trouble,
+                "withdrawal_version_seconds": withdrawal_version_seconds,
+            },
+            200 if serving else 503,
         )
 
     def route(path: str, method: str, name: str, handler: Handler) -> Route:
@@ -41,6 +53,7 @@ def build_app(
             route(content, "HEAD", "upload offset", uploads.head),
             route(content, "PUT", "upload", uploads.put),
             route("/v1/licenses/{license}/files", "GET", "list files", files.list_files),
+            route("/v1/licenses/{license}/withdrawals", "GET", "list withdrawals", withdrawals.list_withdrawals),
             route(_DELTA, "GET", "shares", delta.shares),
             route(_DELTA + "/{share}", "GET", "share", delta.share),
             route(_SCHEMAS, "GET", "schemas", delta.schemas),

@@ -68,6 +68,32 @@ async def insert(
     return _ingestion_of((await connection.execute(statement)).one())
 
 
+async def insert_derived(
+    connection: AsyncConnection, id: str, derived_from: str, version: catalog_pb2.Version, now: dt.datetime
+) -> None:
+    """Of a version made here out of another one: approved from the first, for nobody chose anything."""
+    await connection.execute(
+        table.insert().values(
+            id=id,
+            dataset=version.name.rsplit("/versions/", 1)[0],
+            format=pb.SOURCE_FORMAT_PARQUET,
+            size_bytes=version.size_bytes,
+            sha256="",
+            member_column=next(column.name for column in version.columns if column.member_pseudonym),
+            broken_rows=pb.BROKEN_ROWS_STOP,
+            state=pb.INGESTION_STATE_APPROVED,
+            processed_bytes=version.size_bytes,
+            row_count=version.row_count,
+            rejected_row_count=0,
+            failure_reason="",
+            failure_message="",
+            version=version.SerializeToString(deterministic=True),
+            create_time=now,
+            derived_from=derived_from,
+        )
+    )
+
+
 async def get(connection: AsyncConnection, id: str, lock: bool = False) -> Ingestion | None:
     statement = sa.select(table).where(table.c.id == id)
     row = (await connection.execute(statement.with_for_update() if lock else statement)).first()

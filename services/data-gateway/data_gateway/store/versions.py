@@ -118,10 +118,11 @@ async def set_contributed(connection: AsyncConnection, version: Version, now: dt
 
 async def latest_of_each(connection: AsyncConnection) -> list[Version]:
     """The latest version of every dataset, once it is known whose rows are where in it."""
-    table = version_table
-    statement = sa.select(table).distinct(table.c.dataset).order_by(table.c.dataset, table.c.number.desc())
-    latest = statement.subquery()
-    rows = await connection.execute(sa.select(latest).where(latest.c.contributions_time.is_not(None)))
+    table, other = version_table, version_table.alias()
+    latest = sa.select(sa.func.max(other.c.number)).where(other.c.dataset == table.c.dataset).scalar_subquery()
+    rows = await connection.execute(
+        sa.select(table).where(table.c.number == latest, table.c.contributions_time.is_not(None))
+    )
     return [_version_of(row) for row in rows]
 
 
