@@ -50,7 +50,7 @@ class LicenseActivated(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def license(self) -> _licensing_pb2.License:
-        """The license, state ACTIVE."""
+        """The license, state ACTIVE; or SUSPENDED if an emergency reaches it already, and LicenseSuspended follows."""
 
     def __init__(
         self,

@@ -92,15 +92,19 @@ class _MandateRequestStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_M
     MANDATE_REQUEST_STATE_REQUESTED: _MandateRequestState.ValueType  # 1
     """Asked; governance drafts a proposal."""
     MANDATE_REQUEST_STATE_DRAFTED: _MandateRequestState.ValueType  # 2
-    """A proposal is drafted and waits for a steward or enough members to sponsor it."""
+    """A proposal is drafted: it waits for a steward or enough members to sponsor it, or is debated."""
     MANDATE_REQUEST_STATE_UNDER_VOTE: _MandateRequestState.ValueType  # 3
-    """Members debate or vote."""
+    """Its text is frozen and members vote, or have voted and the decision is not in force yet. The response clock has
+    stopped.
+    """
     MANDATE_REQUEST_STATE_GRANTED: _MandateRequestState.ValueType  # 4
     """Members agreed; the cooperative publishes the offering."""
     MANDATE_REQUEST_STATE_CONTINUED: _MandateRequestState.ValueType  # 5
-    """The negotiation goes on: a license was agreed, or the negotiation says why not."""
+    """The negotiation goes on by itself: a license was agreed, or, if the offering has another price than the one asked, the
+    cooperative has the next move.
+    """
     MANDATE_REQUEST_STATE_DECLINED: _MandateRequestState.ValueType  # 6
-    """Members or stewards declined, or nobody answered in time."""
+    """Members or stewards declined, nobody answered in time, or the negotiation could not go on."""
     MANDATE_REQUEST_STATE_WITHDRAWN: _MandateRequestState.ValueType  # 7
     """The buyer took it back."""
 
@@ -112,15 +116,19 @@ MANDATE_REQUEST_STATE_UNSPECIFIED: MandateRequestState.ValueType  # 0
 MANDATE_REQUEST_STATE_REQUESTED: MandateRequestState.ValueType  # 1
 """Asked; governance drafts a proposal."""
 MANDATE_REQUEST_STATE_DRAFTED: MandateRequestState.ValueType  # 2
-"""A proposal is drafted and waits for a steward or enough members to sponsor it."""
+"""A proposal is drafted: it waits for a steward or enough members to sponsor it, or is debated."""
 MANDATE_REQUEST_STATE_UNDER_VOTE: MandateRequestState.ValueType  # 3
-"""Members debate or vote."""
+"""Its text is frozen and members vote, or have voted and the decision is not in force yet. The response clock has
+stopped.
+"""
 MANDATE_REQUEST_STATE_GRANTED: MandateRequestState.ValueType  # 4
 """Members agreed; the cooperative publishes the offering."""
 MANDATE_REQUEST_STATE_CONTINUED: MandateRequestState.ValueType  # 5
-"""The negotiation goes on: a license was agreed, or the negotiation says why not."""
+"""The negotiation goes on by itself: a license was agreed, or, if the offering has another price than the one asked, the
+cooperative has the next move.
+"""
 MANDATE_REQUEST_STATE_DECLINED: MandateRequestState.ValueType  # 6
-"""Members or stewards declined, or nobody answered in time."""
+"""Members or stewards declined, nobody answered in time, or the negotiation could not go on."""
 MANDATE_REQUEST_STATE_WITHDRAWN: MandateRequestState.ValueType  # 7
 """The buyer took it back."""
 Global___MandateRequestState: _TypeAlias = MandateRequestState  # noqa: Y015
@@ -254,7 +262,9 @@ class Licensee(_message.Message):
     name: _builtins.str
     """Resource name, "licensees/{organization}"."""
     category: _scope_pb2.BuyerCategory.ValueType
-    """The category an operator attested; UNSPECIFIED until then, which no offering is open to."""
+    """The category, computed from what is known of it (docs/reference/buyer-categories.md); UNSPECIFIED until something was
+    assessed, which no offering is open to.
+    """
     claimed_category: _scope_pb2.BuyerCategory.ValueType
     """The category it claims."""
     evidence: _builtins.str
@@ -271,7 +281,7 @@ class Licensee(_message.Message):
 
     @_builtins.property
     def attest_time(self) -> _timestamp_pb2.Timestamp:
-        """When the category was attested; absent before."""
+        """When the category was computed from evidence; absent before."""
 
     @_builtins.property
     def attest_expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -283,7 +293,9 @@ class Licensee(_message.Message):
 
     @_builtins.property
     def approvals(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Operators who approved a category by hand, each a different key; two are needed."""
+        """Operators who approved a category by hand, each a different key. Two are needed; one is enough beside an entry in a
+        register that says the same, because it says that the buyer speaks for that entry.
+        """
 
     def __init__(
         self,
@@ -1110,7 +1122,7 @@ class ListLicenseesRequest(_message.Message):
     page_token: _builtins.str
     """From the previous page; empty for the first."""
     unattested_only: _builtins.bool
-    """Only those whose claim waits for an attestation."""
+    """Only those whose claim waits: it is not the category they have, or the attestation is over."""
     def __init__(
         self,
         *,

@@ -166,8 +166,9 @@ class LicensingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AttestCategory(self, request, context):
-        """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
-        category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+        """An operator attests a category by hand; it counts once a second operator, with another key, says the same, or at once
+        beside a register's entry that says it too. A different category starts over. No word of operators outweighs a group
+        that is a large platform, or is not known. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,7 +223,8 @@ class LicensingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestQuote(self, request, context):
-        """What a wish would cost. A retry gets the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
+        """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
+        the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
         OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
         REQUEST_ID_REUSED.
         """

@@ -46,8 +46,9 @@ class LicensingServiceStub:
     ListLicensees: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.ListLicenseesRequest, _licensing_pb2.ListLicenseesResponse]
     """All licensees, for operators. Refuses with PAGE_TOKEN_INVALID."""
     AttestCategory: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.AttestCategoryRequest, _licensing_pb2.Licensee]
-    """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
-    category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+    """An operator attests a category by hand; it counts once a second operator, with another key, says the same, or at once
+    beside a register's entry that says it too. A different category starts over. No word of operators outweighs a group
+    that is a large platform, or is not known. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
     """
     ClaimRegisterEntry: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.ClaimRegisterEntryRequest, _licensing_pb2.Licensee]
     """A buyer names its entry in a public register; it is looked up, and the category computed anew from all that is known:
@@ -71,7 +72,8 @@ class LicensingServiceStub:
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.GetKeySetRequest, _licensing_pb2.KeySet]
     """The keys that verify licenses. Anybody may call."""
     RequestQuote: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.RequestQuoteRequest, _licensing_pb2.Quote]
-    """What a wish would cost. A retry gets the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
+    """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
+    the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
     OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
     REQUEST_ID_REUSED.
     """
@@ -127,8 +129,9 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     ListLicensees: _aio.UnaryUnaryMultiCallable[_licensing_pb2.ListLicenseesRequest, _licensing_pb2.ListLicenseesResponse]  # type: ignore[assignment]
     """All licensees, for operators. Refuses with PAGE_TOKEN_INVALID."""
     AttestCategory: _aio.UnaryUnaryMultiCallable[_licensing_pb2.AttestCategoryRequest, _licensing_pb2.Licensee]  # type: ignore[assignment]
-    """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
-    category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+    """An operator attests a category by hand; it counts once a second operator, with another key, says the same, or at once
+    beside a register's entry that says it too. A different category starts over. No word of operators outweighs a group
+    that is a large platform, or is not known. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
     """
     ClaimRegisterEntry: _aio.UnaryUnaryMultiCallable[_licensing_pb2.ClaimRegisterEntryRequest, _licensing_pb2.Licensee]  # type: ignore[assignment]
     """A buyer names its entry in a public register; it is looked up, and the category computed anew from all that is known:
@@ -152,7 +155,8 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     GetKeySet: _aio.UnaryUnaryMultiCallable[_licensing_pb2.GetKeySetRequest, _licensing_pb2.KeySet]  # type: ignore[assignment]
     """The keys that verify licenses. Anybody may call."""
     RequestQuote: _aio.UnaryUnaryMultiCallable[_licensing_pb2.RequestQuoteRequest, _licensing_pb2.Quote]  # type: ignore[assignment]
-    """What a wish would cost. A retry gets the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
+    """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
+    the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
     OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
     REQUEST_ID_REUSED.
     """
@@ -229,8 +233,9 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _licensing_pb2.AttestCategoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Licensee, _abc.Awaitable[_licensing_pb2.Licensee]]:
-        """An operator attests a category by hand; it counts once a second operator, with another key, says the same. A different
-        category starts over. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
+        """An operator attests a category by hand; it counts once a second operator, with another key, says the same, or at once
+        beside a register's entry that says it too. A different category starts over. No word of operators outweighs a group
+        that is a large platform, or is not known. A retry gets the first answer. Refuses with NOT_FOUND, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -296,7 +301,8 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _licensing_pb2.RequestQuoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_licensing_pb2.Quote, _abc.Awaitable[_licensing_pb2.Quote]]:
-        """What a wish would cost. A retry gets the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
+        """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
+        the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
         OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
         REQUEST_ID_REUSED.
         """
