@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from rochdale.client.names import short
 from rochdale.client.terms import DECISION_CLASSES, EFFECTS, count, days
 from rochdale.client.views import scope_fields
@@ -16,8 +18,8 @@ _CLASSES = {
 
 
 def ratio(value: decisions_pb2.Ratio) -> str:
-    """ "2/3"."""
-    return f"{value.numerator}/{value.denominator}"
+    """ "2/3", in lowest terms."""
+    return str(Fraction(value.numerator, value.denominator or 1))
 
 
 def majority(rule: decisions_pb2.DecisionRule) -> str:

@@ -14,7 +14,7 @@ _NEXT = {
     proposals_pb2.PROPOSAL_STATE_DRAFT: "Nobody else sees it yet: rochdale proposal submit {name}",
     proposals_pb2.PROPOSAL_STATE_SPONSORING: "It needs sponsors: rochdale proposal sponsor {name}",
     proposals_pb2.PROPOSAL_STATE_DELIBERATION: "It is debated: rochdale proposal comment {name}; then freeze it.",
-    proposals_pb2.PROPOSAL_STATE_VOTING: "Vote with: rochdale proposal vote yes|no|abstain {name}",
+    proposals_pb2.PROPOSAL_STATE_VOTING: "Vote with: rochdale proposal vote {name} yes|no|abstain",
     proposals_pb2.PROPOSAL_STATE_DISSENT_WINDOW: "Count it again: rochdale proposal recount {name}",
     proposals_pb2.PROPOSAL_STATE_AWAITING_SIGNATURE: "A steward signs it: rochdale proposal enact {name}",
 }
@@ -38,7 +38,7 @@ def show_text(proposal: proposals_pb2.Proposal) -> None:
                 if impact.HasField("expected_per_member")
                 else "",
                 "licenses it concerns": str(impact.live_license_count) if impact.live_license_count else "",
-                "in short": impact.summary,
+                "in governance's words": impact.summary,
             },
             "What would happen, as worked out at the freeze",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -54,7 +55,8 @@ Lines = Sequence[tuple[str, str]]
 
 
 def ratio(value: decisions.Ratio) -> str:
-    return f"{value.numerator}/{value.denominator}"
+    """ "2/3", in lowest terms."""
+    return str(Fraction(value.numerator, value.denominator or 1))
 
 
 def _at_least(rule: decisions.DecisionRule) -> str:
