@@ -31,6 +31,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_serv
 
 from access_broker import main as broker_main
 from access_broker import store
+from access_broker.sealing import Sealer
 from bench.load import summary
 from bench.rows import Line, Reading, Row, Side, Turns, at_least, at_most, side
 from bench.stage import REPETITIONS, ROOT, Process, Stage, free_address, process
@@ -40,8 +41,10 @@ from rochdale.access_broker.v1 import access_broker_pb2 as pb
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2
 from rochdale.type.v1 import money_pb2, scope_pb2
-from rochdale_kit.clock import new_id, now
+from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.database import Database, migrate
+from rochdale_kit.keyring import LiveKeyring
+from rochdale_kit.signing import canonical_hash
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
@@ -122,7 +125,7 @@ async def _market(folder: Path) -> AsyncIterator[tuple[dict[str, tuple[str, list
     try:
         async with identity.running(), contextlib.AsyncExitStack() as stack:
             token = await _buyer(identity.grpc_address, operator)
-            license = await _open_grant(urls["access_broker"])
+            license = await _open_grant(urls["access_broker"], sealing_key.read_bytes())
             addresses = [free_address() for _ in range(2)]
             environment = os.environ | {
                 "ACCESS_BROKER_DATABASE_URL": urls["access_broker"],
@@ -130,9 +133,10 @@ async def _market(folder: Path) -> AsyncIterator[tuple[dict[str, tuple[str, list
                 "ACCESS_BROKER_GRPC_ADDRESS": addresses[1],
                 "ACCESS_BROKER_IDENTITY_ADDRESS": identity.grpc_address,
                 "ACCESS_BROKER_SEALING_KEY_FILE": str(sealing_key),
-                # Nothing is activated here, so neither is asked.
+                # Nothing is activated here, and what cannot be proved for want of an answer goes on.
                 "ACCESS_BROKER_GOVERNANCE_ADDRESS": "127.0.0.1:1",
                 "ACCESS_BROKER_CATALOG_ADDRESS": "127.0.0.1:1",
+                "ACCESS_BROKER_LICENSING_ADDRESS": "127.0.0.1:1",
                 "ACCESS_BROKER_OTLP_ENDPOINT": f"127.0.0.1:{collector_port}",
                 "ACCESS_BROKER_TRACE_RATIO": "0.01",
                 "ACCESS_BROKER_LOG_LEVEL": "WARNING",
@@ -211,42 +215,61 @@ async def _buyer(address: str, operator: str) -> str:
         return str((await identity.IssueSession(identity_pb2.IssueSessionRequest(secret=secret))).token)
 
 
-async def _open_grant(url: str) -> str:
+async def _open_grant(url: str, sealing_key: bytes) -> str:
     """One open grant with fourteen columns, put there as its handler would."""
-    license = f"licenses/{new_id('lic')}"
-    part = scope_pb2.DatasetScope(dataset=f"cooperatives/{COOPERATIVE}/datasets/claims", first_version=1)
+    cooperative = f"cooperatives/{COOPERATIVE}"
+    part = scope_pb2.DatasetScope(dataset=f"{cooperative}/datasets/claims", first_version=1)
     part.columns.extend(f"column_{number}" for number in range(14))
+    price = money_pb2.Money(amount_minor=1_000, currency="EUR")
     scope = scope_pb2.SharingScope(
         datasets=[part],
         categories=[scope_pb2.BUYER_CATEGORY_COMPANY],
         purposes=["ResearchAndDevelopment"],
         actions=[scope_pb2.USE_ACTION_ANALYZE, scope_pb2.USE_ACTION_PRETRAIN],
         max_mode=scope_pb2.ACCESS_MODE_DOWNLOAD,
-        floor_price=money_pb2.Money(amount_minor=1_000, currency="EUR"),
+        floor_price=price,
         territories=["WORLD"],
         max_duration_seconds=86_400,
         duties=[scope_pb2.DUTY_NO_REIDENTIFICATION],
     )
+    at, name = now(), f"licenses/{new_id('lic')}"
+    terms = licensing_pb2.LicenseTerms(
+        license=name,
+        licensor=cooperative,
+        licensee=f"licensees/{BUYER}",
+        category=scope_pb2.BUYER_CATEGORY_COMPANY,
+        offering=f"{cooperative}/offerings/{new_id('off')}",
+        sharing_rule=f"{cooperative}/sharingRules/{new_id('rule')}",
+        rule_revision=1,
+        scope=scope,
+        duration_seconds=86_400,
+        price=price,
+        agree_time=to_timestamp(at),
+        emergency_suspension=True,
+    )
+    end = to_timestamp(at + dt.timedelta(days=1))
+    license = licensing_pb2.License(name=name, terms=terms, terms_hash=canonical_hash(terms), end_time=end)
+    grant = pb.Grant(
+        name=f"grants/{new_id('gra')}",
+        license=name,
+        terms_hash=license.terms_hash,
+        holder=f"organizations/{BUYER}",
+        gateway=f"gateways/{COOPERATIVE}",
+        scope=scope,
+        state=pb.GRANT_STATE_OPEN,
+        open_time=to_timestamp(at),
+        end_time=end,
+    )
     database = Database(url)
+    # Sealing needs no key to sign with; one is made when the broker starts.
+    seal = Sealer(LiveKeyring(database, sealing_key, dt.timedelta(0)), sealing_key).seal(grant)
     async with database.begin() as connection:
-        await store.register_gateway(connection, COOPERATIVE, "http://127.0.0.1:8443", "127.0.0.1:1", now())
+        await store.register_gateway(connection, COOPERATIVE, "http://127.0.0.1:8443", "127.0.0.1:1", at)
         await store.insert_grant(
-            connection,
-            id=new_id("gra"),
-            license=license,
-            terms_hash="",
-            holder=BUYER,
-            cooperative=COOPERATIVE,
-            state=pb.GRANT_STATE_OPEN,
-            state_reason="",
-            terms=licensing_pb2.LicenseTerms(license=license, scope=scope),
-            sharing_rule=None,
-            offering=None,
-            now=now(),
-            end_time=now() + dt.timedelta(days=1),
+            connection, grant, license=license, sharing_rule=None, offering=None, seal=seal, now=at
         )
     await database.close()
-    return license
+    return name
 
 
 # ---- The processes that only this file starts

@@ -1,10 +1,11 @@
-"""What the broker's tests live in: real broker, identity and nats-server, and a server that answers as governance and
-catalog would. Licensing's events are published as its outbox would publish them."""
+"""What the broker's tests live in: real broker, identity and nats-server, and a server that answers as governance,
+catalog and licensing would. Licensing's events are published as its outbox would publish them."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import datetime as dt
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 
 import grpc
 import nats
+from authority import Authority, signed_license
 from google.protobuf.message import Message
 from house import House, Person, request_id
 from nats.aio.client import Client as NatsClient
@@ -24,12 +26,12 @@ from rochdale.catalog.v1 import catalog_pb2, catalog_pb2_grpc
 from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
 from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import events_pb2 as licensing_events
-from rochdale.licensing.v1 import licensing_pb2
+from rochdale.licensing.v1 import licensing_pb2, licensing_pb2_grpc
 from rochdale.type.v1 import money_pb2, scope_pb2
-from rochdale_kit.clock import new_id, now, to_timestamp
+from rochdale_kit.clock import from_timestamp, new_id, now, to_timestamp
 from rochdale_kit.outbox import ensure_stream, subject_of
 from rochdale_kit.refusals import not_found, unavailable
-from rochdale_kit.signing import canonical_hash
+from rochdale_kit.signing import SigningKey
 
 E = TypeVar("E", bound=Message)
 
@@ -37,10 +39,25 @@ DAY = 86_400
 YEAR = 365 * DAY
 
 
-class Shelf(governance_pb2_grpc.GovernanceServiceServicer, catalog_pb2_grpc.CatalogServiceServicer):
-    """Answers GetSharingRule and GetOffering over loopback with what a test put there; every other call is unknown."""
+class Desk(licensing_pb2_grpc.LicensingServiceServicer):
+    """Answers GetKeySet as licensing would."""
 
     def __init__(self) -> None:
+        self.key = SigningKey.generate()
+        self.down = False
+
+    async def GetKeySet(self, request: Any, context: Any) -> licensing_pb2.KeySet:
+        if self.down:
+            await context.abort_with_status(unavailable("The desk").status())
+        return licensing_pb2.KeySet(jwks_json=json.dumps({"keys": [self.key.public_jwk()]}))
+
+
+class Shelf(governance_pb2_grpc.GovernanceServiceServicer, catalog_pb2_grpc.CatalogServiceServicer):
+    """Answers over loopback with the cooperatives, rules and offerings a test put there; other calls are unknown."""
+
+    def __init__(self) -> None:
+        self.cooperatives: dict[str, governance_pb2.Cooperative] = {}
+        self.desk = Desk()  # type: ignore[abstract] # the calls it leaves out are refused by grpc itself
         self.rules: dict[tuple[str, int], governance_pb2.SharingRule] = {}
         self.offerings: dict[str, catalog_pb2.Offering] = {}
         self.down = False
@@ -51,6 +68,7 @@ class Shelf(governance_pb2_grpc.GovernanceServiceServicer, catalog_pb2_grpc.Cata
         self._server = grpc.aio.server()
         governance_pb2_grpc.add_GovernanceServiceServicer_to_server(self, self._server)
         catalog_pb2_grpc.add_CatalogServiceServicer_to_server(self, self._server)
+        licensing_pb2_grpc.add_LicensingServiceServicer_to_server(self.desk, self._server)
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
 
@@ -61,6 +79,23 @@ class Shelf(governance_pb2_grpc.GovernanceServiceServicer, catalog_pb2_grpc.Cata
         found: governance_pb2.SharingRule = await self._answer(
             context, self.rules.get((request.name, request.revision)), request.name
         )
+        return found
+
+    async def GetCooperative(self, request: Any, context: Any) -> governance_pb2.Cooperative:
+        found: governance_pb2.Cooperative = await self._answer(
+            context, self.cooperatives.get(request.name), request.name
+        )
+        return found
+
+    async def ListSharingRules(self, request: Any, context: Any) -> governance_pb2.ListSharingRulesResponse:
+        """One rule a page, so that nobody gets away with reading the first."""
+        rules = [rule for rule in self.rules.values() if rule.name.startswith(f"{request.parent}/")]
+        first = int(request.page_token or 0)
+        page = governance_pb2.ListSharingRulesResponse(
+            sharing_rules=rules[first : first + 1],
+            next_page_token=str(first + 1) if first + 1 < len(rules) else "",
+        )
+        found: governance_pb2.ListSharingRulesResponse = await self._answer(context, page, request.parent)
         return found
 
     async def GetOffering(self, request: Any, context: Any) -> catalog_pb2.Offering:
@@ -103,19 +138,25 @@ class Deal:
     rule: governance_pb2.SharingRule
     offering: catalog_pb2.Offering
     license: licensing_pb2.License
+    authority: Authority
+    licensing: SigningKey
 
     @property
     def terms(self) -> licensing_pb2.LicenseTerms:
         return self.license.terms
 
     def seal(self) -> Deal:
-        """Makes every hash true again, from the rule to the license."""
-        self.rule.rule_hash = canonical_hash(self.rule, "name", "revision", "effect", "scope", "effective_time")
+        """Makes every hash and signature true again, from the rule to the license."""
+        self.authority.signed_rule(self.rule)
         self.terms.rule_hash = self.rule.rule_hash
         self.offering.rule_hashes[:] = [self.rule.rule_hash]
-        self.offering.offering_hash = canonical_hash(self.offering, "name", "scope", "tiers", "rule_hashes")
+        self.authority.signed_offering(self.offering)
         self.terms.offering_hash = self.offering.offering_hash
-        self.license.terms_hash = canonical_hash(self.terms)
+        return self.seal_license()
+
+    def seal_license(self) -> Deal:
+        """The license's own hash and signature alone."""
+        signed_license(self.license, self.licensing)
         return self
 
 
@@ -126,6 +167,7 @@ class Site:
     id: str
     steward: Person
     gateway: Person
+    authority: Authority
 
     def dataset(self, name: str = "claims") -> str:
         return f"cooperatives/{self.id}/datasets/{name}"
@@ -155,6 +197,7 @@ class Market:
             "sealing_key_file": str(Path(self.house.folder) / "sealing.key"),
             "governance_address": self.shelf.address,
             "catalog_address": self.shelf.address,
+            "licensing_address": self.shelf.address,
         }
 
     async def close(self) -> None:
@@ -180,21 +223,16 @@ class Market:
                 pb.RegisterGatewayRequest(public_url=f"http://{id}.example", control_address="127.0.0.1:1"),
                 metadata=gateway.metadata,
             )
-        return Site(id, steward, gateway)
+        authority = Authority(id)
+        self.shelf.cooperatives[authority.name] = authority.document()
+        return Site(id, steward, gateway, authority)
 
     def deal(self, site: Site, holder: Person, *datasets: str, **changes: Any) -> Deal:
         """A license that holds: agreed an hour ago, active since a minute, over in a month."""
         names = [site.dataset(name) for name in datasets or ("claims",)]
         at = int(time.time())
         cooperative = f"cooperatives/{site.id}"
-        rule = governance_pb2.SharingRule(
-            name=f"{cooperative}/sharingRules/{new_id('rule')}",
-            revision=1,
-            effect=governance_pb2.RULE_EFFECT_ALLOW,
-            scope=scope(*names, **changes),
-            state=governance_pb2.RULE_STATE_IN_FORCE,
-        )
-        rule.effective_time.seconds = at - 10 * DAY
+        rule = site.authority.rule(scope(*names, **changes), dt.datetime.fromtimestamp(at - 10 * DAY, dt.UTC))
         price = money_pb2.Money(amount_minor=5_000, currency="EUR")
         offering = catalog_pb2.Offering(
             name=f"{cooperative}/offerings/{new_id('off')}",
@@ -231,7 +269,7 @@ class Market:
             )
         )
         license.terms.agree_time.seconds = at - 3_600
-        return Deal(rule, offering, license).seal()
+        return Deal(rule, offering, license, site.authority, self.shelf.desk.key).seal()
 
     def shelve(self, deal: Deal) -> None:
         self.shelf.rules[deal.rule.name, deal.rule.revision] = deal.rule
@@ -270,7 +308,7 @@ class Market:
     async def grant_of(self, deal: Deal, state: int | None = None) -> pb.Grant:
         async def found() -> pb.Grant | None:
             grants = await self.grants_of(deal)
-            assert len(grants) <= 1
+            assert len([grant for grant in grants if grant.state != pb.GRANT_STATE_CLOSED]) <= 1
             return grants[0] if grants and state in (None, grants[0].state) else None
 
         grant: pb.Grant = await until(found)
@@ -279,6 +317,30 @@ class Market:
     async def terminate(self, deal: Deal) -> pb.Grant:
         await self.tell(licensing_events.LicenseTerminated(license=self.ended(deal)))
         return await self.grant_of(deal, pb.GRANT_STATE_CLOSED)
+
+    def suspended(self, deal: Deal, at: dt.datetime | None = None) -> licensing_events.LicenseSuspended:
+        """As licensing tells it; the deal's license is then suspended."""
+        deal.license.state = licensing_pb2.LICENSE_STATE_SUSPENDED
+        deal.license.suspend_time.CopyFrom(to_timestamp(at or now()))
+        return licensing_events.LicenseSuspended(license=deal.license)
+
+    def resumed(self, deal: Deal) -> licensing_events.LicenseResumed:
+        """As licensing tells it: the term longer by as long as it was suspended."""
+        deal.license.state = licensing_pb2.LICENSE_STATE_ACTIVE
+        longer = now() - from_timestamp(deal.license.suspend_time)
+        deal.license.end_time.CopyFrom(to_timestamp(from_timestamp(deal.license.end_time) + longer))
+        deal.license.ClearField("suspend_time")
+        return licensing_events.LicenseResumed(license=deal.license)
+
+    async def resumed_grant(self, deal: Deal, before: pb.Grant) -> pb.Grant:
+        """The grant that came after another."""
+
+        async def found() -> pb.Grant | None:
+            latest = (await self.grants_of(deal))[0]
+            return latest if latest.name != before.name else None
+
+        grant: pb.Grant = await until(found)
+        return grant
 
     @staticmethod
     def ended(deal: Deal) -> licensing_pb2.License:

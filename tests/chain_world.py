@@ -171,6 +171,7 @@ def held(grant: broker.Grant) -> broker_tokens.HeldGrant:
         holder="lab",
         scope=grant.scope,
         end_time=grant.end_time.ToDatetime(tzinfo=dt.UTC),
+        grant_hash=grant.grant_hash,
     )
 
 

@@ -99,6 +99,7 @@ class Rooms:
                 "sealing_key_file": self._random_file("access_broker.sealing"),
                 "governance_address": self.address("governance"),
                 "catalog_address": self.address("catalog"),
+                "licensing_address": self.address("licensing"),
             },
             "storefront": lambda: {
                 "http_address": self._http["storefront"],

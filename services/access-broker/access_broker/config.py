@@ -14,3 +14,7 @@ class Config(ServiceConfig):
     sealing_key_file: str = Field(description="A file of 32 random bytes that seals the signing keys in the database.")
     governance_address: str = Field(description="gRPC address of governance, host:port.")
     catalog_address: str = Field(description="gRPC address of the catalog, host:port.")
+    licensing_address: str = Field(description="gRPC address of licensing, host:port.")
+    proof_interval_seconds: int = Field(
+        86_400, ge=1, description="How often every live grant is proved again; the first time a minute after the start."
+    )

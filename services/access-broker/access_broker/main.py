@@ -8,6 +8,8 @@ from access_broker.domain.tokens import MAX_TTL_SECONDS
 from access_broker.events import LicensingEvents
 from access_broker.heartbeat import Heartbeats
 from access_broker.issuance import IssuanceWriter
+from access_broker.proving import Prover
+from access_broker.sealing import Sealer
 from access_broker.service import ACCESS, DESCRIPTOR, AccessBrokerService
 from access_broker.sources import Sources
 from rochdale.access_broker.v1 import access_broker_pb2_grpc
@@ -33,19 +35,23 @@ async def build(config: Config) -> Service:
     database = Database(config.database_url)
     nats = await connect_nats(config.nats_url, "access_broker")
     identity_keys = KeySource(config.identity_address)
-    keys = LiveKeyring(database, read_sealing_key(config.sealing_key_file), VERIFY_RETIRED_FOR)
+    sealing_key = read_sealing_key(config.sealing_key_file)
+    keys = LiveKeyring(database, sealing_key, VERIFY_RETIRED_FOR)
     await keys.refresh()
-    sources = Sources(config.governance_address, config.catalog_address)
+    sources = Sources(config.governance_address, config.catalog_address, config.licensing_address)
+    sealer = Sealer(keys, sealing_key)
+    prover = Prover(database, sources, sealer)
     writer = IssuanceWriter(database)
 
-    broker = AccessBrokerService(database, keys, writer)
-    heard = LicensingEvents(sources)
+    broker = AccessBrokerService(database, keys, writer, sealer, prover)
+    heard = LicensingEvents(sources, sealer)
     licensing = Consumer(
         "access_broker",
         "licensing",
         [
             on(licensing_events.LicenseActivated, heard.license_activated),
             on(licensing_events.LicenseSuspended, heard.license_suspended),
+            on(licensing_events.LicenseResumed, heard.license_resumed),
             on(licensing_events.LicenseTerminated, heard.license_terminated),
         ],
         database,
@@ -65,6 +71,7 @@ async def build(config: Config) -> Service:
     service.loop("issuance", writer.run)
     service.hear(licensing)
     service.loop("outbox", Publisher("access_broker", database, nats, telemetry).run)
+    service.loop("proof", lambda: prover.run(config.proof_interval_seconds))
     service.loop("heartbeats", Heartbeats(database, nats, keys).run)
     service.check("database", database.check)
     service.check("identity keys", identity_keys.check)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from access_broker import store
 from access_broker.domain import tokens
 from access_broker.domain.tokens import HeldGrant, Issuance
 from access_broker.issuance import IssuanceWriter
+from access_broker.proving import Prover
+from access_broker.sealing import Sealer
 from rochdale.access_broker.v1 import access_broker_pb2 as pb
 from rochdale.access_broker.v1 import access_broker_pb2_grpc, events_pb2
 from rochdale.identity.v1 import identity_pb2
@@ -19,6 +22,8 @@ from rochdale_kit.identity import PUBLIC, caller, roles
 from rochdale_kit.keyring import LiveKeyring
 from rochdale_kit.outbox import announce
 from rochdale_kit.refusals import Kind, Refusal, not_found, unavailable
+
+log = logging.getLogger(__name__)
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["AccessBrokerService"]
 _PARTIES = (
@@ -40,6 +45,9 @@ ACCESS = {
     ),
     "ListRevocations": roles(identity_pb2.ROLE_GATEWAY, verified=False),
     "ListGrantChains": roles(identity_pb2.ROLE_GATEWAY),
+    # To doubt must never wait for a verification either.
+    "ProveGrants": roles(identity_pb2.ROLE_OPERATOR, identity_pb2.ROLE_STEWARD, verified=False),
+    "ListProofReports": roles(identity_pb2.ROLE_OPERATOR, identity_pb2.ROLE_STEWARD, verified=False),
     "GetKeySet": PUBLIC,
     "RotateSigningKey": roles(identity_pb2.ROLE_OPERATOR),
 }
@@ -54,10 +62,14 @@ Context = Any  # grpc.aio.ServicerContext, which no RPC of ours looks at
 class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
     """Grants, tokens, revocation."""
 
-    def __init__(self, database: Database, keys: LiveKeyring, writer: IssuanceWriter) -> None:
+    def __init__(
+        self, database: Database, keys: LiveKeyring, writer: IssuanceWriter, sealer: Sealer, prover: Prover
+    ) -> None:
         self._database = database
         self._keys = keys
         self._writer = writer
+        self._sealer = sealer
+        self._prover = prover
         # What never changes about grants that were open when they were first asked for. Whether one is still open is
         # not in here; that is decided where the token is kept.
         self._held: dict[str, HeldGrant] = {}
@@ -108,7 +120,12 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
         )
         gateway_url = await self._writer.save(issuance)
         if gateway_url is None:
-            issuance, gateway_url = await self._earlier(grant, issuance)
+            earlier = await self._earlier(grant, issuance)
+            if earlier is None:
+                # Remembered here, but closed since, and another opened after a suspension.
+                self._held.pop(grant.license, None)
+                return await self.IssueToken(request, context)
+            issuance, gateway_url = earlier
         return self._reply(grant, issuance, scope, gateway_url)
 
     async def _grant(self, license: str) -> HeldGrant:
@@ -120,6 +137,9 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
             if row is None or row.holder != caller().organization:
                 raise not_found(license)
             _require_open(row)
+            if flaw := self._sealer.flaw(row):
+                log.error("no token is issued: %s %s", flaw.reason, flaw.sentence)
+                raise tokens.not_open(license, "is not as it was opened", state="OPEN", state_reason=flaw.reason)
             grant = row.held
             if len(self._held) >= HELD_CACHE_SIZE:
                 # Emptied rather than trimmed: it refills within one request each, and needs no order.
@@ -129,8 +149,9 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
             raise not_found(license)
         return grant
 
-    async def _earlier(self, grant: HeldGrant, issuance: Issuance) -> tuple[Issuance, str]:
-        """Why nothing was kept: the same request arrived before, which is answered again, or one of the refusals."""
+    async def _earlier(self, grant: HeldGrant, issuance: Issuance) -> tuple[Issuance, str] | None:
+        """Why nothing was kept: the same request arrived before, which is answered again, or one of the refusals. None if
+        the license has another grant by now."""
         async with self._database.read() as connection:
             row = await store.grant_of_license(connection, grant.license)
             gateway = await store.gateway(connection, grant.cooperative)
@@ -139,6 +160,12 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
             raise not_found(grant.license)
         # Also for a retry: nothing is signed under a grant that is no longer open, even if it was signed before.
         _require_open(row)
+        if earlier is not None and earlier.grant_id != row.id:
+            raise tokens.not_open(
+                grant.license, "was closed since the request came first", grant=f"grants/{earlier.grant_id}"
+            )
+        if grant.id != row.id:
+            return None
         if gateway is None:
             raise Refusal(
                 "GATEWAY_UNKNOWN",
@@ -202,13 +229,42 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
         async with self._database.read() as connection:
             rows = await store.open_grants(connection, cooperative, now(), after, size + 1)
         fitting, total = 0, 0
+        chains: list[pb.GrantChain] = []
         for row in rows[:size]:
-            total += row.chain.ByteSize()
-            if fitting and total > MAX_CHAINS_BYTES:
-                break
+            if flaw := self._sealer.flaw(row):
+                # Proving cuts it off; until then nobody is told to serve it.
+                log.error("not told to its gateway: %s %s", flaw.reason, flaw.sentence)
+            else:
+                chain = self._sealer.chain(row)
+                total += chain.ByteSize()
+                if chains and total > MAX_CHAINS_BYTES:
+                    break
+                chains.append(chain)
             fitting += 1
-        shown, token = paging.page(name, rows, fitting, lambda row: (row.id,))
-        return pb.ListGrantChainsResponse(chains=[row.chain for row in shown], next_page_token=token)
+        _, token = paging.page(name, rows, fitting, lambda row: (row.id,))
+        return pb.ListGrantChainsResponse(chains=chains, next_page_token=token)
+
+    async def ProveGrants(self, request: pb.ProveGrantsRequest, context: Context) -> pb.ProofReport:
+        cooperative = _organization()
+        if request.license:
+            async with self._database.read() as connection:
+                if not await store.grants(connection, cooperative, request.license, None, 1):
+                    raise not_found(request.license)
+        return await self._prover.prove(cooperative, request.license)
+
+    async def ListProofReports(
+        self, request: pb.ListProofReportsRequest, context: Context
+    ) -> pb.ListProofReportsResponse:
+        cooperative, size = _organization(), paging.size(request.page_size)
+        name = f"proofReports?{cooperative}"
+        position = paging.decode(name, request.page_token, str)
+        before = str(position[0]) if position else None
+        async with self._database.read() as connection:
+            rows = await store.reports(connection, cooperative, before, size + 1)
+        shown, token = paging.page(name, rows, size, lambda report: (report.name.removeprefix("proofReports/"),))
+        if cooperative is not None:
+            shown = [_as_told_to(cooperative, report) for report in shown]
+        return pb.ListProofReportsResponse(proof_reports=shown, next_page_token=token)
 
     async def GetKeySet(self, request: pb.GetKeySetRequest, context: Context) -> pb.KeySet:
         return pb.KeySet(jwks_json=self._keys.jwks())
@@ -226,6 +282,16 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
 def _organization() -> str | None:
     """Whose things the caller sees; None for an operator, who sees all."""
     return None if caller().is_operator else caller().organization
+
+
+def _as_told_to(cooperative: str, report: pb.ProofReport) -> pb.ProofReport:
+    """A report with what concerns one cooperative (bare id); how many grants others have is not its business."""
+    return pb.ProofReport(
+        name=report.name,
+        begin_time=report.begin_time,
+        end_time=report.end_time,
+        failures=[one for one in report.failures if one.cooperative == f"cooperatives/{cooperative}"],
+    )
 
 
 def _require_open(row: store.GrantRow) -> None:

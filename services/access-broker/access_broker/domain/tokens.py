@@ -20,8 +20,8 @@ MIN_TTL_SECONDS = 60
 MAX_TTL_SECONDS = 86_400
 
 # A gateway looks at no more than 4 KiB of claims with 256 brackets. Everything but the two lists that can be long takes
-# at most 1,650 bytes of that: names at their longest, a gateway's address of 500 characters, every action.
-MAX_LIST_BYTES = 2_400
+# at most 1,735 bytes of that: names at their longest, a gateway's address of 500 characters, every action.
+MAX_LIST_BYTES = 2_300
 MAX_LIST_BRACKETS = 200
 
 
@@ -36,6 +36,7 @@ class HeldGrant:
     holder: str
     scope: scope_pb2.SharingScope
     end_time: dt.datetime
+    grant_hash: str
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,7 @@ def claims(grant: HeldGrant, issuance: Issuance, scope: scope_pb2.SharingScope, 
         "locations": [gateway_url],
         "license": grant.license,
         "grant": f"grants/{grant.id}",
+        "grant_hash": grant.grant_hash,
         "dataset": part.dataset,
         "first_version": part.first_version,
         "last_version": part.last_version,

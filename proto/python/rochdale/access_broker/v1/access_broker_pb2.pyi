@@ -105,7 +105,7 @@ class Grant(_message.Message):
     name: _builtins.str
     """Resource name, "grants/{grant}"."""
     license: _builtins.str
-    """The license it stands on; one grant a license."""
+    """The license it stands on; one grant a license that is not closed. After a suspension there is a new one."""
     terms_hash: _builtins.str
     """Hash of that license's terms."""
     holder: _builtins.str
@@ -115,7 +115,9 @@ class Grant(_message.Message):
     state: Global___GrantState.ValueType
     """Where it stands."""
     state_reason: _builtins.str
-    """Why it is void or closed, such as "LICENSE_OUTSIDE_RULE"; empty otherwise."""
+    """Why it is void or closed, such as "LICENSE_OUTSIDE_RULE" (found when it was opened, or proved again),
+    "LICENSE_TERMINATED", or "LICENSE_RESUMED" (a new one took its place); empty while open.
+    """
     grant_hash: _builtins.str
     """SHA-256 over the canonical JSON of name, license, terms_hash, holder, gateway, scope, open_time and end_time. Every
     token cites it. Empty while void.

@@ -118,7 +118,7 @@ class AccessBrokerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetGrant(self, request, context):
-        """One grant. Refuses with NOT_FOUND.
+        """One grant, also one that a new one took the place of after a suspension. Refuses with NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,7 +132,8 @@ class AccessBrokerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IssueToken(self, request, context):
-        """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
+        """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end, as long
+        as its grant is open.
         All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
         NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
         named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
@@ -171,7 +172,8 @@ class AccessBrokerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListProofReports(self, request, context):
-        """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID.
+        """What proving found, for operators; for stewards, of what concerned their cooperative. Refuses with
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,11 +40,12 @@ class AccessBrokerServiceStub:
     GetGateway: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.GetGatewayRequest, _access_broker_pb2.Gateway]
     """One gateway. Anybody may call. Refuses with NOT_FOUND."""
     GetGrant: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.GetGrantRequest, _access_broker_pb2.Grant]
-    """One grant. Refuses with NOT_FOUND."""
+    """One grant, also one that a new one took the place of after a suspension. Refuses with NOT_FOUND."""
     ListGrants: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.ListGrantsRequest, _access_broker_pb2.ListGrantsResponse]
     """The caller's grants. Refuses with PAGE_TOKEN_INVALID."""
     IssueToken: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.IssueTokenRequest, _access_broker_pb2.IssuedToken]
-    """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
+    """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end, as long
+    as its grant is open.
     All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
     NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
     named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
@@ -60,7 +61,9 @@ class AccessBrokerServiceStub:
     off. The same happens every night. A retry proves again, which harms nothing. Refuses with NOT_FOUND.
     """
     ListProofReports: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.ListProofReportsRequest, _access_broker_pb2.ListProofReportsResponse]
-    """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID."""
+    """What proving found, for operators; for stewards, of what concerned their cooperative. Refuses with
+    PAGE_TOKEN_INVALID.
+    """
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.GetKeySetRequest, _access_broker_pb2.KeySet]
     """The keys that verify tokens and heartbeats. Anybody may call."""
     RotateSigningKey: _grpc.UnaryUnaryMultiCallable[_access_broker_pb2.RotateSigningKeyRequest, _access_broker_pb2.KeySet]
@@ -78,11 +81,12 @@ class AccessBrokerServiceAsyncStub(AccessBrokerServiceStub):
     GetGateway: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.GetGatewayRequest, _access_broker_pb2.Gateway]  # type: ignore[assignment]
     """One gateway. Anybody may call. Refuses with NOT_FOUND."""
     GetGrant: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.GetGrantRequest, _access_broker_pb2.Grant]  # type: ignore[assignment]
-    """One grant. Refuses with NOT_FOUND."""
+    """One grant, also one that a new one took the place of after a suspension. Refuses with NOT_FOUND."""
     ListGrants: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.ListGrantsRequest, _access_broker_pb2.ListGrantsResponse]  # type: ignore[assignment]
     """The caller's grants. Refuses with PAGE_TOKEN_INVALID."""
     IssueToken: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.IssueTokenRequest, _access_broker_pb2.IssuedToken]  # type: ignore[assignment]
-    """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
+    """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end, as long
+    as its grant is open.
     All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
     NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
     named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
@@ -98,7 +102,9 @@ class AccessBrokerServiceAsyncStub(AccessBrokerServiceStub):
     off. The same happens every night. A retry proves again, which harms nothing. Refuses with NOT_FOUND.
     """
     ListProofReports: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.ListProofReportsRequest, _access_broker_pb2.ListProofReportsResponse]  # type: ignore[assignment]
-    """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID."""
+    """What proving found, for operators; for stewards, of what concerned their cooperative. Refuses with
+    PAGE_TOKEN_INVALID.
+    """
     GetKeySet: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.GetKeySetRequest, _access_broker_pb2.KeySet]  # type: ignore[assignment]
     """The keys that verify tokens and heartbeats. Anybody may call."""
     RotateSigningKey: _aio.UnaryUnaryMultiCallable[_access_broker_pb2.RotateSigningKeyRequest, _access_broker_pb2.KeySet]  # type: ignore[assignment]
@@ -131,7 +137,7 @@ class AccessBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_broker_pb2.GetGrantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_broker_pb2.Grant, _abc.Awaitable[_access_broker_pb2.Grant]]:
-        """One grant. Refuses with NOT_FOUND."""
+        """One grant, also one that a new one took the place of after a suspension. Refuses with NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListGrants(
@@ -147,7 +153,8 @@ class AccessBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_broker_pb2.IssueTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_broker_pb2.IssuedToken, _abc.Awaitable[_access_broker_pb2.IssuedToken]]:
-        """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end.
+        """The holder asks for a token. A retry with the same request_id gets a token with the same id and the same end, as long
+        as its grant is open.
         All columns of the grant are meant by a token that lists none; a narrower list has to fit into it. Refuses with
         NOT_FOUND, GRANT_NOT_OPEN, GATEWAY_UNKNOWN, TTL_TOO_SHORT, DATASET_NOT_NAMED (a grant of several datasets needs one
         named), TOKEN_OUTSIDE_GRANT (naming each dimension that escapes), TOKEN_TOO_LARGE, REQUEST_ID_REUSED.
@@ -193,7 +200,9 @@ class AccessBrokerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _access_broker_pb2.ListProofReportsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_access_broker_pb2.ListProofReportsResponse, _abc.Awaitable[_access_broker_pb2.ListProofReportsResponse]]:
-        """What proving found, for operators and stewards. Refuses with PAGE_TOKEN_INVALID."""
+        """What proving found, for operators; for stewards, of what concerned their cooperative. Refuses with
+        PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def GetKeySet(
