@@ -87,6 +87,9 @@ def show(
             "members": f"at least {published.member_count:,}" if published.member_count else "-",
             "size": f"{count(published.size_bytes, 'byte')} in {count(len(published.files), 'file')}",
             "published": when(published, "publish_time"),
+            "superseded": f"by version {published.superseded_by}, because members withdrew"
+            if published.superseded_by
+            else "",
             "hash": published.content_hash,
         }
     )
