@@ -11,7 +11,7 @@ import pandas
 import pytest
 import pytest_asyncio
 from broker_market import Deal, Market, Site
-from gateway_world import World
+from gateway_world import SteeredGovernance, World
 from house import House, Person
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
@@ -41,11 +41,18 @@ async def market(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -
 @pytest_asyncio.fixture(scope="module")
 async def gateway(market: Market, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     world = World(market.house, f"valley-{market.house.tag}", tmp_path_factory.mktemp("gateway"))
-    await world.prepare(market.house.services["access_broker"].grpc_address)
+    # What the market's shelf says of a cooperative, and whose consents stand.
+    governance = SteeredGovernance(market.nats, world.cooperative)  # type: ignore[abstract] # answers what gateways ask
+    governance.licensing = market.shelf.desk.key
+    market.shelf.cooperatives[governance.authority.name] = governance.document
+    await governance.start()
+    world.governance = governance
+    await world.prepare(market.house.services["access_broker"].grpc_address, governance.address, governance.address)
     await world.start()
     await world.add(CONTENT, "claims")
     yield world
     await world.http.aclose()
+    await governance.stop()
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -54,7 +61,9 @@ async def buyer(market: Market) -> Person:
 
 
 async def license(market: Market, gateway: World, buyer: Person, dataset: str = "claims") -> Deal:
-    deal = market.deal(Site(gateway.cooperative, gateway.steward, gateway.steward), buyer, dataset)
+    deal = market.deal(
+        Site(gateway.cooperative, gateway.steward, gateway.steward, gateway.governance.authority), buyer, dataset
+    )
     grant = await market.activate(deal)
     assert grant.state == broker.GRANT_STATE_OPEN
     return deal

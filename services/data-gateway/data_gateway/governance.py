@@ -134,22 +134,31 @@ class Proof:
         """Until canceled."""
         ask_at = now()
         while True:
+            self._wake.clear()
             try:
                 if now() >= ask_at:
-                    await self._ask()
-                    ask_at = _next_night(now())
-                    if not self._own_keys.keys:
-                        ask_at = min(ask_at, now() + dt.timedelta(seconds=NO_KEY_SECONDS))
-                self._wake.clear()
+                    ask_at = await self._asked()
+                # Also while somebody cannot be asked: what is known may be enough.
                 if refused := await self._grants.prove(self._database, self._revoked):
                     log.warning("%d grants do not hold and are not served", refused)
-            except (grpc.aio.AioRpcError, Refusal, *LOST) as error:
-                log.warning("governance cannot be asked yet: %s", error.__class__.__name__)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
+            except LOST as error:
+                log.warning("grants cannot be proved yet: %s", error)
+                ask_at = now() + dt.timedelta(seconds=RETRY_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, (ask_at - now()).total_seconds())):
                     await self._wake.wait()
+
+    async def _asked(self) -> dt.datetime:
+        """Asks, and answers when to ask again."""
+        try:
+            await self._ask()
+        except (grpc.aio.AioRpcError, Refusal) as error:
+            why = error.code().name if isinstance(error, grpc.aio.AioRpcError) else error.message
+            log.warning("governance cannot be asked yet: %s", why)
+            return now() + dt.timedelta(seconds=RETRY_SECONDS)
+        if not self._own_keys.keys:
+            return now() + dt.timedelta(seconds=NO_KEY_SECONDS)
+        return _next_night(now())
 
     async def _ask(self) -> None:
         self._own_keys.take(await self._governance.cooperative())
