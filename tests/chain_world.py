@@ -187,9 +187,7 @@ def claims_of(grant: broker.Grant, scope: pb.SharingScope) -> dict[str, Any]:
         issue_time=ISSUED,
         expire_time=ISSUED + dt.timedelta(minutes=15),
     )
-    claims: dict[str, Any] = broker_tokens.claims(held(grant), issuance, scope, GATEWAY_URL)
-    claims["authorization_details"][0].setdefault("grant_hash", grant.grant_hash)
-    return claims
+    return broker_tokens.claims(held(grant), issuance, scope, GATEWAY_URL)
 
 
 # ---- scopes ----

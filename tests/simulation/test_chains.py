@@ -209,6 +209,25 @@ def test_at_the_grant(dimension: str) -> None:
         assert at_the_gateway(SIGNERS.sign_grant(chain)) is None
 
 
+TIMES: dict[str, Callable[[Chain], Any]] = {
+    "agree_time": lambda chain: chain.terms.agree_time,
+    "effective_time": lambda chain: chain.rule.effective_time,
+    "expire_time": lambda chain: chain.rule.expire_time,
+    "end_time": lambda chain: chain.rule.end_time,
+    "not_after": lambda chain: chain.terms.scope.not_after,
+    "open_time": lambda chain: chain.grant.open_time,
+    "end of the grant": lambda chain: chain.grant.end_time,
+}
+
+
+@pytest.mark.parametrize("seconds", [2**62, -(2**63), 253_402_300_800])
+@pytest.mark.parametrize("which", TIMES)
+def test_a_time_that_is_none_is_refused_and_nothing_falls(which: str, seconds: int) -> None:
+    chain = SIGNERS.chain(full_scope())
+    TIMES[which](chain).seconds = seconds
+    assert at_the_gateway(chain) is not None
+
+
 # What a token says of its own; the rest it has from its grant, and a claim for it is one nobody knows.
 SAID_BY_TOKENS = ("datasets", "versions", "columns", "purposes", "actions", "max_mode", "not_before", "not_after")
 

@@ -31,20 +31,28 @@ _CLOCK_SECONDS = 30
 
 @dataclass(frozen=True)
 class Witness:
-    """What this gateway knows by itself. broker is None where the grant's signature was verified before: the broker's
-    keys are forgotten a day after they are retired, grants live longer. ended says of a rule's name, revision and hash
+    """What this gateway knows by itself. signed: the broker's signature of the grant verified, now or when it was heard; the
+    broker's keys are forgotten a day after they are retired, and grants live longer. ended says of a rule's name, revision and hash
     whether the cooperative had ended it by then (seconds, nanoseconds); denials are the prohibitions remembered."""
 
     cooperative: str
     keys: CooperativeKeys
     licensing: KeySet
-    broker: KeySet | None
+    signed: bool
     ended: Callable[[str, int, str, tuple[int, int]], bool]
     denials: Iterable[governance_pb2.SharingRule]
 
 
 def flaw(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
     """The first flaw found; None if the grant may be served."""
+    try:
+        return _first(chain, witness)
+    except (ValueError, OverflowError):
+        # Nobody has checked what the broker tells, and a time outside of the calendar can neither be hashed nor compared.
+        return Flaw("CHAIN_INCONSISTENT", "The chain holds a time outside of the years 1 to 9999.")
+
+
+def _first(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
     grant, terms = chain.grant, chain.terms
     return (
         _of_names(chain, witness.cooperative)
@@ -54,8 +62,13 @@ def flaw(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
         or _of_memory(chain, witness)
         or flaw_of_offering(terms, chain.offering, witness.keys)
         or flaw_of_denials(terms, witness.denials, witness.keys)
-        or _of_grant(chain, witness.broker)
+        or _of_grant(chain, witness.signed)
     )
+
+
+def is_signed(chain: broker.GrantChain, keys: KeySet) -> bool:
+    """Whether one of the broker's keys signed the grant."""
+    return verify_hash(keys, chain.grant_signature, GRANT_PREFIX, hash_of_grant(chain.grant))
 
 
 def _of_names(chain: broker.GrantChain, cooperative: str) -> Flaw | None:
@@ -80,11 +93,11 @@ def _of_memory(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
     return None
 
 
-def _of_grant(chain: broker.GrantChain, keys: KeySet | None) -> Flaw | None:
+def _of_grant(chain: broker.GrantChain, signed: bool) -> Flaw | None:
     grant, terms = chain.grant, chain.terms
     if hash_of_grant(grant) != grant.grant_hash:
         return Flaw("GRANT_HASH_MISMATCH", f"{grant.name} is not what its hash was made of.")
-    if keys is not None and not verify_hash(keys, chain.grant_signature, GRANT_PREFIX, grant.grant_hash):
+    if not signed:
         return Flaw("GRANT_SIGNATURE_INVALID", f"{grant.name} is not signed by the broker.")
     if found := escapes(terms.scope, grant.scope):
         return Flaw("GRANT_OUTSIDE_LICENSE", f"The grant is outside its license: {'; '.join(map(str, found))}.")
