@@ -1,5 +1,6 @@
 """Registers asked over real HTTP: what they say becomes a claim, and what is no answer says nothing about the buyer."""
 
+import asyncio
 import hashlib
 
 import pytest
@@ -108,6 +109,17 @@ async def test_who_is_no_licensee_claims_nothing_and_a_retry_is_answered_once(wo
     assert len(world.office.asked) == asked
     async with refused("REQUEST_ID_REUSED"):
         await world.look_up(buyer, LEI, PARENT, request_id=id)
+
+
+async def test_claims_of_one_buyer_at_once_all_count(world: World) -> None:
+    for _ in range(4):
+        buyer = await world.buyer(attested=False)
+        wanted = [(ROR, UNIVERSITY), (LEI, ALONE), (LEI, PARENT), (CHARITY, HEALTH)]
+        await asyncio.gather(*(world.look_up(buyer, register, identifier) for register, identifier in wanted))
+        look = pb.GetLicenseeRequest(name=f"licensees/{buyer.organization}")
+        found = await world.licensing.GetLicensee(look, metadata=buyer.metadata)
+        assert {(claim.register, claim.identifier) for claim in found.claims} == set(wanted)
+        assert found.category == COMPANY
 
 
 async def test_a_register_without_an_address_is_not_asked() -> None:

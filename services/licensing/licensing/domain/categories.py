@@ -120,8 +120,9 @@ def category_of(known: Known, platforms: Platforms, at: dt.datetime) -> Assessme
         category = dearest([one.category for one in findings])
         best = max((one for one in findings if one.category == category), key=lambda one: one.expire)
         return Assessment(category, best.reason, best.expire)
-    if groups:
-        claim = groups[0]
+    companies = [claim for claim in verified if claim.register == pb.REGISTER_LEI]
+    if companies:
+        claim = companies[0]
         return Assessment(
             COMPANY, f"{_called(claim)} is a company; no evidence says it is anything else.", _until(claim)
         )

@@ -71,17 +71,32 @@ class LicenseeCalls(Calls):
 
     async def ClaimRegisterEntry(self, request: pb.ClaimRegisterEntryRequest, context: Context) -> pb.Licensee:
         id = caller().organization
+        if (earlier := await self._claimed(id, request)) is not None:
+            return earlier
+        # Outside of any transaction: a slow register holds no connection that others need.
+        found = await self._registers.look_up(request.register, request.identifier, now())
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, id, request, pb.Licensee):
                 return earlier
-            if await store.licensees.licensee(connection, id) is None:
-                raise Refusal("LICENSEE_NOT_REGISTERED", f"{id} is no licensee yet; register as one first.", Kind.STATE)
-            # Nothing but the request's own id is held while the register answers, and it has ten seconds for each step.
             at = now()
-            found = await self._registers.look_up(request.register, request.identifier, at)
+            # The licensee first: the claim's foreign key would share it, and two who share it cannot both change it.
+            await store.licensees.known(connection, id)
             await store.licensees.keep_claim(connection, id, found.claim, found.raw)
             licensee = await self._assess(connection, id, at)
             return await remember(connection, id, request, licensee)
+
+    async def _claimed(self, id: str, request: pb.ClaimRegisterEntryRequest) -> pb.Licensee | None:
+        """The first answer, if there was one already: a retry asks no register again."""
+        async with self._database.begin() as connection:
+            earlier = await first_answer(connection, id, request, pb.Licensee)
+            if earlier is None:
+                if await store.licensees.licensee(connection, id) is None:
+                    raise Refusal(
+                        "LICENSEE_NOT_REGISTERED", f"{id} is no licensee yet; register as one first.", Kind.STATE
+                    )
+                # The id is claimed again with the answer; until then it is nobody's.
+                await connection.rollback()
+            return earlier
 
     async def _assess(self, connection: AsyncConnection, id: str, at: dt.datetime) -> pb.Licensee:
         """The category computed anew from all that is known."""
