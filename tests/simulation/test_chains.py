@@ -50,14 +50,7 @@ from rochdale_kit.signing import TokenError, verify_token
 
 SIGNERS = Signers()
 KEYS = SIGNERS.authority.keys()
-WITNESS = gateway_chain.Witness(
-    cooperative=COOPERATIVE,
-    keys=KEYS,
-    licensing=key_set(SIGNERS.licensing_key),
-    broker=key_set(SIGNERS.broker_key),
-    ended=lambda *_: False,
-    denials=[],
-)
+LICENSING_KEYS = key_set(SIGNERS.licensing_key)
 BROKER_KEYS = key_set(SIGNERS.broker_key)
 STEPS = ("offering", "license", "grant", "token", "request")
 
@@ -97,7 +90,16 @@ def at_licensing(chain: Chain) -> set[str]:
 
 
 def at_the_gateway(chain: Chain) -> Flaw | None:
-    return gateway_chain.flaw(chain.document(), WITNESS)
+    document = chain.document()
+    witness = gateway_chain.Witness(
+        cooperative=COOPERATIVE,
+        keys=KEYS,
+        licensing=LICENSING_KEYS,
+        signed=gateway_chain.is_signed(document, BROKER_KEYS),
+        ended=lambda *_: False,
+        denials=[],
+    )
+    return gateway_chain.flaw(document, witness)
 
 
 def in_sentence(flaw: Flaw | None) -> set[str]:

@@ -31,9 +31,10 @@ _CLOCK_SECONDS = 30
 
 @dataclass(frozen=True)
 class Witness:
-    """What this gateway knows by itself. signed: the broker's signature of the grant verified, now or when it was heard; the
-    broker's keys are forgotten a day after they are retired, and grants live longer. ended says of a rule's name, revision and hash
-    whether the cooperative had ended it by then (seconds, nanoseconds); denials are the prohibitions remembered."""
+    """What this gateway knows by itself. signed: the broker's signature of the grant verified, now or when it was heard;
+    the broker's keys are forgotten a day after they are retired, and grants live longer. ended says of a rule's name,
+    revision and hash whether the cooperative had ended it by then (seconds, nanoseconds); denials are the prohibitions
+    remembered."""
 
     cooperative: str
     keys: CooperativeKeys
@@ -68,7 +69,11 @@ def _first(chain: broker.GrantChain, witness: Witness) -> Flaw | None:
 
 def is_signed(chain: broker.GrantChain, keys: KeySet) -> bool:
     """Whether one of the broker's keys signed the grant."""
-    return verify_hash(keys, chain.grant_signature, GRANT_PREFIX, hash_of_grant(chain.grant))
+    try:
+        hashed = hash_of_grant(chain.grant)
+    except (ValueError, OverflowError):
+        return False
+    return verify_hash(keys, chain.grant_signature, GRANT_PREFIX, hashed)
 
 
 def _of_names(chain: broker.GrantChain, cooperative: str) -> Flaw | None:
