@@ -14,6 +14,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from google.protobuf.json_format import Error as JsonFormatError
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -42,8 +43,14 @@ DELETION_NOTICE_PREFIX = b"rochdale-deletion-notice-v1"
 
 
 def canonical_json(message: Message, *fields: str) -> bytes:
-    """A message (or only the named fields of it) as JSON with sorted keys and no spaces: one form in every language."""
-    document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    """A message (or only the named fields of it) as JSON with sorted keys and no spaces: one form in every language.
+
+    Raises ValueError for a time outside of the years 1 to 9999, which has no such form.
+    """
+    try:
+        document = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    except JsonFormatError as error:
+        raise ValueError(str(error)) from None
     if fields:
         document = {name: document[name] for name in fields if name in document}
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
