@@ -75,16 +75,15 @@ class Consents:
 
     async def record(self, connection: AsyncConnection, items: Iterable[membership_pb2.ConsentItem]) -> None:
         """Consents as they stand; an older one than is known changes nothing. In memory at once."""
-        changed = False
-        for item in items:
-            if not item.member.startswith(self._prefix):
-                continue
-            found = await members.meet(connection, item.member, self._pseudonym(item.reference), now())
-            if found is None or not await members.save_consent(connection, item.member, item.consent, now()):
-                continue
-            self._hold(item.member, found, item.consent)
-            changed = True
-        if changed:
+        own = [item for item in items if item.member.startswith(self._prefix)]
+        if not own:
+            return
+        found = await members.meet(connection, {one.member: self._pseudonym(one.reference) for one in own}, now())
+        heard = [(one.member, one.consent) for one in own if one.member in found]
+        kept = await members.save_consents(connection, heard, now())
+        for member, consent in kept:
+            self._hold(member, found[member], consent)
+        if kept:
             self.on_change()
 
     async def withdraw(self, connection: AsyncConnection, items: Iterable[membership_pb2.ConsentItem]) -> None:

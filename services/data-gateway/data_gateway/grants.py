@@ -12,7 +12,7 @@ import grpc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from data_gateway.cooperative_key import OwnKeys
-from data_gateway.domain.chain import Witness, flaw
+from data_gateway.domain.chain import Witness, flaw, is_signed
 from data_gateway.domain.rules import Window
 from data_gateway.keys import RemoteKeys
 from data_gateway.rules import RuleMemory
@@ -90,18 +90,23 @@ class Grants:
             return
         await self._fetch_keys(chain)
         state, reason = (CLOSED, "REVOKED") if revoked else (OPEN, "")
-        if found := self._flaw(chain, self._broker_keys):
+        signed = is_signed(chain, self._broker_keys.keys)
+        if found := self._flaw(chain, signed):
             state, reason = REFUSED, found.reason
             if known is None or known.state_reason != found.reason:
                 log.error("grant %s is refused, %s: %s", name, found.reason, found.sentence)
-        await trust.save_grant(connection, chain, state, reason, now())
-        self._held[name] = self._of(trust.GrantRow(chain, state, reason))
+        row = trust.GrantRow(chain, state, reason, signed)
+        await trust.save_grant(connection, row, now())
+        self._held[name] = self._of(row)
         async with self._arrived:
             self._arrived.notify_all()
 
     async def prove(self, database: Database, revoked: Callable[[str], bool]) -> int:
         """Proves every held grant again with what is known now; answers how many do not hold. A grant that was open and
         does not hold is an incident, and never served again until it does."""
+        if self._own_keys.trouble:
+            # Nobody is served anyway, and no chain could hold.
+            return 0
         async with database.read() as connection:
             rows = await trust.grants(connection)
         refused = 0
@@ -112,20 +117,20 @@ class Grants:
             held = self._held.get(name)
             if held is None or held.state == CLOSED:
                 continue
-            # What was open had a signature that verified when it was heard.
-            found = self._flaw(row.chain, self._broker_keys if held.state == REFUSED else None)
+            signed = row.signed or is_signed(row.chain, self._broker_keys.keys)
+            found = self._flaw(row.chain, signed)
             refused += found is not None
             state, reason = (REFUSED, found.reason) if found else (OPEN, "")
             if state == OPEN and revoked(name):
                 state, reason = CLOSED, "REVOKED"
-            if (state, reason) == (held.state, held.state_reason):
+            if (state, reason, signed) == (held.state, held.state_reason, row.signed):
                 continue
             if found is not None and held.state == OPEN:
                 log.error("grant %s no longer holds, %s: %s", name, found.reason, found.sentence)
             held.state, held.state_reason = state, reason
             self.on_change()
             async with database.begin() as connection:
-                await trust.set_grant_state(connection, name, state, reason)
+                await trust.set_grant_state(connection, name, state, reason, signed)
         return refused
 
     def look_at_rules(self) -> None:
@@ -139,12 +144,12 @@ class Grants:
         if (held := self._held.get(name)) is not None and held.state == OPEN:
             held.state, held.state_reason = CLOSED, reason
 
-    def _flaw(self, chain: broker.GrantChain, broker_keys: RemoteKeys | None) -> Flaw | None:
+    def _flaw(self, chain: broker.GrantChain, signed: bool) -> Flaw | None:
         witness = Witness(
             cooperative=self._cooperative,
             keys=self._own_keys.keys,
             licensing=self._licensing.keys,
-            broker=None if broker_keys is None else broker_keys.keys,
+            signed=signed,
             ended=self._rules.ended,
             denials=self._rules.denials(),
         )

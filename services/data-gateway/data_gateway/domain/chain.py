@@ -31,10 +31,12 @@ _CLOCK_SECONDS = 30
 
 @dataclass(frozen=True)
 class Witness:
-    """What this gateway knows by itself. signed: the broker's signature of the grant verified, now or when it was heard;
-    the broker's keys are forgotten a day after they are retired, and grants live longer. ended says of a rule's name,
-    revision and hash whether the cooperative had ended it by then (seconds, nanoseconds); denials are the prohibitions
-    remembered."""
+    """What this gateway knows by itself.
+
+    signed: the broker's signature of the grant verified, now or when it was heard; the broker's keys are forgotten a day
+    after they are retired, and grants live longer. ended says of a rule's name, revision and hash whether the cooperative
+    had ended it by then (seconds, nanoseconds). denials are the prohibitions remembered.
+    """
 
     cooperative: str
     keys: CooperativeKeys

@@ -11,6 +11,7 @@ Time = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     op.add_column("ingestion", sa.Column("derived_from", sa.Text))
+    op.add_column("served_grant", sa.Column("signed", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("version", sa.Column("contributions_time", Time))
     op.add_column("version", sa.Column("purge_count", sa.Integer, nullable=False, server_default="0"))
     op.add_column("version", sa.Column("stored_files", sa.Text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -34,41 +34,66 @@ class Gone:
     erased: bool
 
 
-async def meet(connection: AsyncConnection, member: str, pseudonym: str, now: dt.datetime) -> str | None:
-    """A member's pseudonym, kept when it is heard for the first time; None for one who was erased or has none."""
-    if pseudonym:
-        statement = insert(member_table).values(name=member, pseudonym=pseudonym, hear_time=now)
-        await connection.execute(statement.on_conflict_do_nothing())
-    row = (await connection.execute(sa.select(member_table).where(member_table.c.name == member))).first()
-    return None if row is None or row.erase_time is not None else str(row.pseudonym)
+async def meet(connection: AsyncConnection, found: Mapping[str, str], now: dt.datetime) -> dict[str, str]:
+    """The pseudonyms of members, kept when heard for the first time; who was erased is left out. found: pseudonym by
+    member name, empty for one no row can have."""
+    rows = [{"name": name, "pseudonym": known, "hear_time": now} for name, known in sorted(found.items()) if known]
+    if rows:
+        await connection.execute(insert(member_table).values(rows).on_conflict_do_nothing())
+    statement = sa.select(member_table.c.name, member_table.c.pseudonym).where(
+        member_table.c.name == sa.any_(sa.literal(list(found))), member_table.c.erase_time.is_(None)
+    )
+    return {row.name: row.pseudonym for row in await connection.execute(statement)}
 
 
-async def save_consent(
-    connection: AsyncConnection, member: str, consent: membership_pb2.Consent, now: dt.datetime
-) -> bool:
-    """Keeps a record unless a later one is known; answers whether it was kept."""
+async def save_consents(
+    connection: AsyncConnection, consents: Iterable[tuple[str, membership_pb2.Consent]], now: dt.datetime
+) -> list[tuple[str, membership_pb2.Consent]]:
+    """Keeps records (of member, record) unless later ones are known; answers those that were kept."""
+    heard = list(consents)
     table = consent_table
-    found = sa.select(table).where(table.c.member == member, table.c.dataset == consent.dataset).with_for_update()
-    row = (await connection.execute(found)).first()
-    if row is not None:
-        known = membership_pb2.Consent.FromString(row.consent)
-        # What was missing in a list of those that stand, and is in a later one.
-        back = (
-            row.status == membership_pb2.CONSENT_STATUS_EXPIRED
-            and (consent.name, consent.status) == (known.name, membership_pb2.CONSENT_STATUS_GIVEN)
-            and not consent.HasField("end_time")
-        )
-        if not back and not is_later(consent, known):
-            return False
-    values = {
-        "status": consent.status,
-        "end_time": from_timestamp(consent.end_time) if consent.HasField("end_time") else None,
-        "consent": consent.SerializeToString(deterministic=True),
-        "hear_time": now,
+    statement = (
+        sa.select(table)
+        .where(table.c.member == sa.any_(sa.literal([member for member, _ in heard])))
+        .order_by(table.c.member, table.c.dataset)
+        .with_for_update()
+    )
+    known = {
+        (row.member, row.dataset): (row.status, membership_pb2.Consent.FromString(row.consent))
+        for row in await connection.execute(statement)
     }
-    statement = insert(table).values(member=member, dataset=consent.dataset, **values)
-    await connection.execute(statement.on_conflict_do_update(index_elements=["member", "dataset"], set_=values))
-    return True
+    kept: dict[tuple[str, str], membership_pb2.Consent] = {}
+    for member, consent in heard:
+        key = (member, consent.dataset)
+        if key not in known or _replaces(consent, *known[key]):
+            known[key] = (consent.status, consent)
+            kept[key] = consent
+    rows = [
+        {
+            "member": member,
+            "dataset": dataset,
+            "status": consent.status,
+            "end_time": from_timestamp(consent.end_time) if consent.HasField("end_time") else None,
+            "consent": consent.SerializeToString(deterministic=True),
+            "hear_time": now,
+        }
+        for (member, dataset), consent in sorted(kept.items(), key=lambda item: item[0])
+    ]
+    if rows:
+        upsert = insert(table).values(rows)
+        changed = {name: upsert.excluded[name] for name in ("status", "end_time", "consent", "hear_time")}
+        await connection.execute(upsert.on_conflict_do_update(index_elements=["member", "dataset"], set_=changed))
+    return [(member, consent) for (member, _), consent in kept.items()]
+
+
+def _replaces(heard: membership_pb2.Consent, status: int, known: membership_pb2.Consent) -> bool:
+    # What was missing in a list of those that stand, and is in a later one.
+    back = (
+        status == membership_pb2.CONSENT_STATUS_EXPIRED
+        and (heard.name, heard.status) == (known.name, membership_pb2.CONSENT_STATUS_GIVEN)
+        and not heard.HasField("end_time")
+    )
+    return back or is_later(heard, known)
 
 
 async def live_consents(connection: AsyncConnection) -> list[LiveConsent]:

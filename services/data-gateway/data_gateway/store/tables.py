@@ -122,6 +122,8 @@ grant_table = sa.Table(
     sa.Column("state_reason", sa.Text, nullable=False),
     sa.Column("chain", sa.LargeBinary, nullable=False),
     sa.Column("hear_time", Time, nullable=False),
+    # Whether the broker's signature of it verified once: the broker's keys do not stay known for as long as a grant lives.
+    sa.Column("signed", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 revocation_table = sa.Table(
     "revocation",

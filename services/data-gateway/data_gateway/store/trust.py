@@ -25,21 +25,21 @@ class GrantRow:
     chain: broker.GrantChain
     state: str
     state_reason: str
+    signed: bool
 
 
-async def save_grant(
-    connection: AsyncConnection, chain: broker.GrantChain, state: str, reason: str, now: dt.datetime
-) -> None:
+async def save_grant(connection: AsyncConnection, row: GrantRow, now: dt.datetime) -> None:
     """A grant heard for the first time, or again after it had been refused."""
     statement = insert(grant_table).values(
-        id=chain.grant.name,
-        license=chain.grant.license,
-        state=state,
-        state_reason=reason,
-        chain=chain.SerializeToString(deterministic=True),
+        id=row.chain.grant.name,
+        license=row.chain.grant.license,
+        state=row.state,
+        state_reason=row.state_reason,
+        chain=row.chain.SerializeToString(deterministic=True),
         hear_time=now,
+        signed=row.signed,
     )
-    changed = {name: statement.excluded[name] for name in ("state", "state_reason", "chain", "hear_time")}
+    changed = {name: statement.excluded[name] for name in ("state", "state_reason", "chain", "hear_time", "signed")}
     await connection.execute(
         statement.on_conflict_do_update(index_elements=["id"], set_=changed, where=grant_table.c.state == REFUSED)
     )
@@ -53,12 +53,12 @@ async def close_grant(connection: AsyncConnection, name: str, reason: str) -> No
     )
 
 
-async def set_grant_state(connection: AsyncConnection, name: str, state: str, reason: str) -> None:
+async def set_grant_state(connection: AsyncConnection, name: str, state: str, reason: str, signed: bool) -> None:
     """What proving a grant again found. What was closed stays closed."""
     await connection.execute(
         grant_table.update()
         .where(grant_table.c.id == name, grant_table.c.state != CLOSED)
-        .values(state=state, state_reason=reason)
+        .values(state=state, state_reason=reason, signed=signed)
     )
 
 
@@ -85,7 +85,7 @@ async def rules(connection: AsyncConnection) -> list[governance_pb2.SharingRule]
 
 async def grants(connection: AsyncConnection) -> list[GrantRow]:
     rows = await connection.execute(sa.select(grant_table))
-    return [GrantRow(broker.GrantChain.FromString(row.chain), row.state, row.state_reason) for row in rows]
+    return [GrantRow(broker.GrantChain.FromString(row.chain), row.state, row.state_reason, row.signed) for row in rows]
 
 
 async def save_revocations(
