@@ -23,6 +23,8 @@ PROTOCOL = {
     (5, "P"): {6},
 }
 SIDES = {pb.PARTY_BUYER: "C", pb.PARTY_COOPERATIVE: "P", pb.PARTY_MARKET: "CP"}
+COLUMNS = ["age", "visits", "site"]
+ALIVE = (pb.LICENSE_STATE_AGREED, pb.LICENSE_STATE_ACTIVE, pb.LICENSE_STATE_SUSPENDED)
 OFFERED = pb.NEGOTIATION_STATE_OFFERED
 EXPECTED = {
     "NOT_YOUR_MOVE",
@@ -42,6 +44,7 @@ class Walk:
         self.world, self.shelf, self.buyers = world, shelf, buyers
         self.dice = random.Random(seed)
         self.revisions: list[governance_pb2.SharingRule] = [shelf.rule]
+        self.alarms: list[governance_pb2.SharingRule] = []
         self.seen: dict[str, list[pb.Negotiation]] = {}
         self.owner: dict[str, Person] = {}
         self.met: dict[str, int] = {}
@@ -60,7 +63,10 @@ class Walk:
 
     async def move(self) -> None:
         kind = self.dice.choice(
-            ["ask"] * 2 + ["counter"] * 6 + ["accept"] * 4 + ["call off", "pay", "pay", "end", "narrow"]
+            ["ask"] * 2
+            + ["counter"] * 6
+            + ["accept"] * 4
+            + ["call off", "pay", "pay", "end", "narrow", "alarm", *["calm"] * 5]
         )
         buyer = self.dice.choice(self.buyers)
         # Mostly the latest few, so that a negotiation gets somewhere before it is forgotten.
@@ -78,6 +84,15 @@ class Walk:
                         max_licenses=0,
                     )
                     self.revisions.append(self.shelf.rule)
+            elif kind == "alarm":
+                # The board stops one column; most licenses have it, some do not.
+                dataset = f"cooperatives/{self.shelf.cooperative}/datasets/visits"
+                stopped = scope_pb2.DatasetScope(dataset=dataset, first_version=1, columns=[self.dice.choice(COLUMNS)])
+                # An alarm soon over: while it lasts, most of what is asked is refused.
+                self.alarms.append(await self.shelf.deny(emergency=True, datasets=[stopped]))
+            elif kind == "calm":
+                if self.alarms:
+                    await self.shelf.end(self.alarms.pop(self.dice.randrange(len(self.alarms))))
             else:
                 mover = self.owner[name] if self.seen[name][-1].state == OFFERED else self.shelf.steward
                 who = self.dice.choice([self.owner[name], self.shelf.steward, mover, mover])
@@ -133,6 +148,14 @@ class Walk:
         assert not scopes.escapes(rule.scope, terms.scope), "what is agreed is inside the rule it cites"
         left = {one.dimension for one in scopes.escapes(offering.scope, terms.scope)}
         assert left <= {"floor_price", "max_duration_seconds"}, "only price and duration are negotiable"
+        alarms = {one.name for one in self.alarms if scopes.overlaps(one.scope, terms.scope)}
+        if license.state == pb.LICENSE_STATE_SUSPENDED:
+            assert license.suspended_by in alarms, "suspended by an emergency that lasts and reaches it"
+        else:
+            assert license.state != pb.LICENSE_STATE_ACTIVE or not alarms, "no emergency in reach passes a license over"
+            assert not license.suspended_by and not license.HasField("suspend_time")
+        if terms.member_recall and license.state in ALIVE:
+            assert not scopes.escapes(self.revisions[-1].scope, terms.scope), "recalled is what is no longer inside"
         active = license.HasField("activate_time")
         assert active == any(step.state == pb.NEGOTIATION_STATE_FINALIZED for step in negotiation.steps)
         over = license.state == pb.LICENSE_STATE_TERMINATED
@@ -141,14 +164,17 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_no_walk_leaves_the_protocol_or_the_rule(world: World, seed: int) -> None:
-    shelf = await world.shelf(max_licenses=6)
+    shelf = await world.shelf(rule={"member_recall": seed % 2 == 1}, max_licenses=6)
     walk = Walk(world, shelf, [await world.buyer(), await world.buyer()], seed)
-    for _ in range(120):
+    for _ in range(180):
         await walk.move()
+    # Whatever was decided about the rule, every license follows, not only the one last looked at.
+    for name in list(walk.seen):
+        await walk.look(name)
     # A walk that met nothing proves nothing.
     assert walk.met.keys() >= {"ask", "counter", "accept", "NOT_YOUR_MOVE", "REQUEST_OUTSIDE_OFFERING"}, walk.met
     ends = {negotiations[-1].state for negotiations in walk.seen.values()}
     assert len(ends) >= 3, ends
-    alive = (pb.LICENSE_STATE_AGREED, pb.LICENSE_STATE_ACTIVE)
+    assert walk.met.keys() >= {"alarm", "calm"}, walk.met
     listed = await world.licensing.ListLicenses(pb.ListLicensesRequest(page_size=1000), metadata=shelf.steward.metadata)
-    assert sum(license.state in alive for license in listed.licenses) <= 6
+    assert sum(license.state in ALIVE for license in listed.licenses) <= 6
