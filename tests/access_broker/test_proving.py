@@ -237,7 +237,15 @@ async def spoiled_terms(database: Database, deal: Deal) -> None:
     await edit(database, deal, terms=b"\xff\xff\xff")
 
 
-@pytest.mark.parametrize("by_hand", [longer_end, longer_end_and_its_hash, other_holder, wider_terms, spoiled_terms])
+async def impossible_time(database: Database, deal: Deal) -> None:
+    terms = licensing_pb2.LicenseTerms.FromString((await row(database, deal)).terms)
+    terms.scope.not_before.seconds = 10**15
+    await edit(database, deal, terms=terms.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "by_hand", [impossible_time, longer_end, longer_end_and_its_hash, other_holder, wider_terms, spoiled_terms]
+)
 async def test_a_grant_changed_in_the_brokers_own_database_is_found(
     market: Market, own: Site, buyer: Person, database: Database, by_hand: Callable[[Database, Deal], Any]
 ) -> None:
@@ -347,6 +355,17 @@ async def test_who_cannot_be_asked_cuts_nobody_off(market: Market, own: Site, bu
         assert (report.proved_count, report.unanswered_count, list(report.failures)) == (0, 1, [])
     assert (await market.grant_of(deal)).state == pb.GRANT_STATE_OPEN
     assert (await prove(market, own.steward)).proved_count == 1
+
+
+async def test_an_answer_nobody_can_read_keeps_no_other_license_from_its_proof(
+    market: Market, own: Site, buyer: Person
+) -> None:
+    spoiled, witness = await opened(market, own, buyer), await opened(market, own, buyer)
+    spoiled.rule.scope.not_before.seconds = 10**15
+    report = await prove(market, own.steward)
+    assert (report.proved_count, report.unanswered_count, list(report.failures)) == (1, 1, [])
+    for deal in (spoiled, witness):
+        assert (await market.grant_of(deal)).state == pb.GRANT_STATE_OPEN
 
 
 def rotate(market: Market, site: Site, compromised: bool) -> None:

@@ -55,7 +55,7 @@ class LicensingEvents:
         """Interrupts an open grant."""
         license = event.license
         await store.lock_license(connection, license.name)
-        row = await _grant(connection, license.name, "suspended")
+        row = await _grant(connection, license.name, "suspended", lock=True)
         if row is None or row.grant.state not in (pb.GRANT_STATE_OPEN, pb.GRANT_STATE_SUSPENDED):
             return
         end = from_timestamp(license.end_time) if license.HasField("end_time") else row.license_end_time
@@ -71,9 +71,10 @@ class LicensingEvents:
         """Opens another grant: the gateway has the one before in its feed, and every token of it stays dead."""
         license = event.license
         between = chain.parties(license)
-        before = await _grant(connection, license.name, "resumed")
+        before = await _grant(connection, license.name, "resumed", lock=False)
         if before is None or not _is_resumed(before, license):
             return
+        # Asked before the lock, as above.
         flaw, rule, offering = await self._check(license)
         await store.lock_license(connection, license.name)
         row = await store.grant_of_license(connection, license.name, lock=True)
@@ -143,9 +144,9 @@ class LicensingEvents:
         await announce(connection, events_pb2.GrantOpened(chain=self._sealer.chain(row)))
 
 
-async def _grant(connection: AsyncConnection, license: str, what: str) -> GrantRow | None:
-    """A license's grant, locked; None if the license ended before it began."""
-    row = await store.grant_of_license(connection, license, lock=True)
+async def _grant(connection: AsyncConnection, license: str, what: str, lock: bool) -> GrantRow | None:
+    """A license's grant; None if the license ended before it began."""
+    row = await store.grant_of_license(connection, license, lock=lock)
     if row is None and not await store.is_ended(connection, license):
         raise Refusal("GRANT_NOT_YET_KNOWN", f"{license} was {what} before it was heard to begin.", Kind.UNAVAILABLE)
     return row

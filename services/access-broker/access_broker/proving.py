@@ -84,6 +84,14 @@ class Prover:
                 report.unanswered_count += 1
                 log.warning("%s cannot be proved now: %s", reference.license, refusal)
                 continue
+            except LOST:
+                raise
+            except Exception:
+                # A fault of ours, or an answer nobody can read: one license must not keep all others from being proved,
+                # and a fault must not cut anybody off.
+                report.unanswered_count += 1
+                log.exception("%s could not be proved", reference.license)
+                continue
             report.proved_count += 1
             if flaw and (failure := await self._fail(reference, flaw)):
                 report.failures.append(failure)
