@@ -120,6 +120,10 @@ async def test_claims_of_one_buyer_at_once_all_count(world: World) -> None:
         found = await world.licensing.GetLicensee(look, metadata=buyer.metadata)
         assert {(claim.register, claim.identifier) for claim in found.claims} == set(wanted)
         assert found.category == COMPANY
+    # Operators see them in the list, where they decide what to look at.
+    operator = await world.house.operator()
+    page = await world.licensing.ListLicensees(pb.ListLicenseesRequest(page_size=1000), metadata=operator.metadata)
+    assert next(one for one in page.licensees if one.name == found.name) == found
 
 
 async def test_a_register_without_an_address_is_not_asked() -> None:

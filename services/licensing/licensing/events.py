@@ -18,7 +18,7 @@ from rochdale.governance.v1 import events_pb2 as governance
 from rochdale.governance.v1.governance_pb2 import Cooperative, SharingRule
 from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
-from rochdale_kit.clock import now
+from rochdale_kit.clock import from_timestamp, now
 from rochdale_kit.inbox import Subscription, on
 from rochdale_kit.keyring import LiveKeyring
 from rochdale_kit.outbox import announce
@@ -83,7 +83,7 @@ async def _keep_rule(connection: AsyncConnection, rule: SharingRule) -> None:
     keys = domain.cooperatives.require_signed_rule(rule, known)
     await store.rules.hold_alone(connection, cooperative)
     end, expire = domain.rules.believed_end(rule, keys), domain.rules.believed_expiry(rule)
-    if end is None and rule.HasField("end_time"):
+    if end is None and rule.HasField("end_time") and (expire is None or from_timestamp(rule.end_time) < expire):
         log.error("the end of %s revision %s is not its cooperative's decision", rule.name, rule.revision)
     await store.rules.keep(connection, rule, end, expire)
     await settle(connection, rule.name, now())

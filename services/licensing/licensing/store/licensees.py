@@ -44,7 +44,7 @@ async def licensee(connection: AsyncConnection, id: str, *, lock: bool = False) 
     """One licensee; lock=True keeps its category from changing until the transaction ends."""
     statement = sa.select(_table).where(_table.c.id == id)
     row = (await connection.execute(statement.with_for_update(read=True) if lock else statement)).first()
-    return _licensee_of(row, await _claims(connection, id)) if row is not None else None
+    return _licensee_of(row, (await _claims(connection, id))[id]) if row is not None else None
 
 
 async def licensee_seen_by(connection: AsyncConnection, id: str, organization: str) -> pb.Licensee | None:
@@ -55,7 +55,7 @@ async def licensee_seen_by(connection: AsyncConnection, id: str, organization: s
     )
     statement = sa.select(_table).where(_table.c.id == id, sa.or_(_table.c.id == organization, met, asked))
     row = (await connection.execute(statement)).first()
-    return _licensee_of(row, await _claims(connection, id)) if row is not None else None
+    return _licensee_of(row, (await _claims(connection, id))[id]) if row is not None else None
 
 
 async def claim(connection: AsyncConnection, id: str, request: pb.RegisterLicenseeRequest, now: dt.datetime) -> None:
@@ -80,7 +80,7 @@ async def known(connection: AsyncConnection, id: str) -> Known | None:
     if row is None:
         return None
     approvals = [Approval(one["key"], dt.datetime.fromisoformat(one["time"])) for one in row.approvals]
-    return Known(row.evidence, await _claims(connection, id), row.approved_category, approvals)
+    return Known(row.evidence, (await _claims(connection, id))[id], row.approved_category, approvals)
 
 
 async def approve(connection: AsyncConnection, id: str, category: int, approvals: Sequence[Approval]) -> None:
@@ -126,11 +126,14 @@ async def assessed(connection: AsyncConnection, id: str, assessment: Assessment,
     return found
 
 
-async def _claims(connection: AsyncConnection, id: str) -> list[pb.RegisterClaim]:
-    """In one order, whichever came first."""
+async def _claims(connection: AsyncConnection, *ids: str) -> dict[str, list[pb.RegisterClaim]]:
+    """Each one's, in one order, whichever came first."""
     table = register_claim_table
-    statement = sa.select(table.c.body).where(table.c.licensee == id).order_by(table.c.register, table.c.identifier)
-    return [pb.RegisterClaim.FromString(body) for body in (await connection.execute(statement)).scalars()]
+    found: dict[str, list[pb.RegisterClaim]] = {id: [] for id in ids}
+    statement = sa.select(table.c.licensee, table.c.body).where(table.c.licensee.in_(ids))
+    for row in await connection.execute(statement.order_by(table.c.register, table.c.identifier)):
+        found[row.licensee].append(pb.RegisterClaim.FromString(row.body))
+    return found
 
 
 async def licensees(
@@ -139,7 +142,7 @@ async def licensees(
     limit: int,
     waiting_at: dt.datetime | None,
 ) -> list[pb.Licensee]:
-    """Oldest first, without their claims. waiting_at: only those whose claim waits then: it is not the category, or the
+    """Oldest first. waiting_at: only those whose claim waits then: it is not the category, or the
     attestation is over."""
     statement = sa.select(_table).order_by(_table.c.create_time, _table.c.id).limit(limit)
     if waiting_at is not None:
@@ -147,4 +150,6 @@ async def licensees(
         statement = statement.where(sa.or_(over, _table.c.category != _table.c.claimed_category))
     if after is not None:
         statement = statement.where(sa.tuple_(_table.c.create_time, _table.c.id) > sa.tuple_(*map(sa.literal, after)))
-    return [_licensee_of(row) for row in await connection.execute(statement)]
+    rows = (await connection.execute(statement)).all()
+    claims = await _claims(connection, *(row.id for row in rows))
+    return [_licensee_of(row, claims[row.id]) for row in rows]
