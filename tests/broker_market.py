@@ -275,6 +275,13 @@ class Market:
         self.shelf.rules[deal.rule.name, deal.rule.revision] = deal.rule
         self.shelf.offerings[deal.offering.name] = deal.offering
 
+    def deny(self, site: Site, deal: Deal, **said: Any) -> governance_pb2.SharingRule:
+        """A prohibition, on the shelf, that was in force a day before a deal and meets it."""
+        began = from_timestamp(deal.terms.agree_time) - dt.timedelta(days=1)
+        rule = site.authority.rule(deal.terms.scope, began, effect=governance_pb2.RULE_EFFECT_DENY, **said)
+        self.shelf.rules[rule.name, rule.revision] = rule
+        return rule
+
     async def tell(self, event: Message) -> None:
         """As licensing's outbox would: a CloudEvent on its stream."""
         id, message_type = new_id("evt"), event.DESCRIPTOR.full_name

@@ -1,5 +1,6 @@
 """One market for each file of the broker's tests, on a nats-server of its own: consumers have durable names."""
 
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -29,3 +30,9 @@ async def site(market: Market) -> Site:
 @pytest_asyncio.fixture(scope="module")
 async def buyer(market: Market) -> Person:
     return await market.house.buyer(f"acme-{market.house.tag}")
+
+
+@pytest_asyncio.fixture
+async def own(market: Market) -> Site:
+    """A cooperative for one test: what is broken there breaks nobody else's."""
+    return await market.site(f"own-{secrets.token_hex(4)}")
