@@ -36,6 +36,10 @@ async def test_a_resumed_license_has_a_new_grant_and_a_longer_term(market: Marke
     async with refused("GRANT_NOT_OPEN", grant=first.name):
         await market.issue(buyer, deal, request_id=request)
     assert await market.issue(buyer, deal)
+    other = market.deal(site, buyer)
+    await market.activate(other)
+    async with refused("REQUEST_ID_REUSED"):
+        await market.issue(buyer, other, request_id=request)
     assert [entry.subject for entry in (await market.feed(site, feed)).revocations] == [first.name]
 
     async def told() -> bool:

@@ -160,6 +160,13 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
             raise not_found(grant.license)
         # Also for a retry: nothing is signed under a grant that is no longer open, even if it was signed before.
         _require_open(row)
+        if earlier is not None and earlier.request != issuance.request:
+            raise Refusal(
+                "REQUEST_ID_REUSED",
+                f"Request id {issuance.request_id} was used for another request.",
+                Kind.STATE,
+                request_id=issuance.request_id,
+            )
         if earlier is not None and earlier.grant_id != row.id:
             raise tokens.not_open(
                 grant.license, "was closed since the request came first", grant=f"grants/{earlier.grant_id}"
@@ -176,13 +183,6 @@ class AccessBrokerService(access_broker_pb2_grpc.AccessBrokerServiceServicer):
         if earlier is None:
             # The grant or the gateway came back between the two looks; the caller's next try finds it.
             raise unavailable("The grant")
-        if earlier.request != issuance.request:
-            raise Refusal(
-                "REQUEST_ID_REUSED",
-                f"Request id {issuance.request_id} was used for another request.",
-                Kind.STATE,
-                request_id=issuance.request_id,
-            )
         return earlier, gateway.public_url
 
     def _reply(
