@@ -148,6 +148,23 @@ async def test_without_a_record_nobody_is_served_and_a_refusal_refuses(market: W
     assert len(await downloaded(market, plain, market.token(plain))) == 2
 
 
+async def test_what_leaves_without_some_rows_is_told_like_everything_else(market: World) -> None:
+    await market.add(rows_of(PEOPLE), "told", agreed=False, member_column="who")
+    await market.agree(PEOPLE[:6], "told")
+    heard = await subscribed(market, events_pb2.UsageRecorded)
+    chain = await market.grant(["visits"], "told")
+    token = market.token(chain)
+    (file,) = (await market.files(chain, token)).json()["files"]
+    await market.http.get(file["url"], headers=bearer(token))
+    sent = listed = 0
+    while not (sent and listed):
+        event = await next_of(market, events_pb2.UsageRecorded, heard, "told")
+        sent, listed = sent + event.sent_bytes, listed + event.listed_files
+        assert (event.license, event.version) == (chain.grant.license, f"{market.dataset('told')}/versions/1")
+    assert (sent, listed) == (file["size_bytes"], 1)
+    await heard.unsubscribe()
+
+
 async def test_a_download_under_way_is_cut_when_somebody_in_it_withdraws(market: World) -> None:
     content = b"who,noise\n" + b"".join(f"{PEOPLE[n % 12]},{secrets.token_hex(500)}\n".encode() for n in range(24_000))
     await market.add(content, "noise", member_column="who")
@@ -325,7 +342,7 @@ async def test_who_is_erased_leaves_the_disk(hasty: World) -> None:
     await hasty.stop()
     # As if a crash had come between a commit and the disk, and another one between the disk and a commit.
     storage = hasty.folder / "storage"
-    (purged,) = {path.parent for path in (storage / "versions").glob("*/g1")}
+    purged = next((storage / "versions").glob("*/g1")).parent
     shutil.copytree(purged / "g1" / "data", purged / "data")
     orphan = storage / "versions" / f"ing_{'0' * 26}"
     orphan.mkdir()

@@ -45,22 +45,21 @@ class OwnKeys:
         """The pin and the line of the last run. A file that is damaged stops the start: guessing a pin would be worse."""
         try:
             kept = json.loads(self._file.read_text("utf-8"))
-            pin = str(kept["pin"])
             line = [governance_pb2.CooperativeKey.FromString(base64.b64decode(one)) for one in kept["line"]]
+            if self._pin and self._pin not in [one.key_id for one in line]:
+                # The setting was changed to another line's key; it wins over what was remembered.
+                log.warning("the remembered keys do not lead through %s, which is pinned, and are forgotten", self._pin)
+                return
+            pin = self._pin or str(kept["pin"])
+            keys = CooperativeKeys.follow(self._name, line, pin)
         except FileNotFoundError:
             return
-        except (ValueError, KeyError, TypeError, OSError, DecodeError):
+        except (ValueError, KeyError, TypeError, OSError, DecodeError, Refusal):
             raise SystemExit(
                 f"{self._file} cannot be read. It says which key of the cooperative this gateway trusts: restore it, or "
                 "set DATA_GATEWAY_COOPERATIVE_KEY to the id of that key and remove the file."
             ) from None
-        if self._pin and self._pin not in [one.key_id for one in line]:
-            # The setting was changed to another line's key; it wins over what was remembered.
-            log.warning("the remembered keys do not lead through the pinned key %s and are forgotten", self._pin)
-            return
-        self._pin = self._pin or pin
-        self._line, self._keys = line, CooperativeKeys.follow(self._name, line, self._pin)
-        self._asked = True
+        self._pin, self._line, self._keys, self._asked = pin, line, keys, True
 
     def take(self, document: governance_pb2.Cooperative) -> None:
         """A cooperative as governance shows it: its keys are followed, or nothing is served until others are shown."""

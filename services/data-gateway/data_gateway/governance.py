@@ -73,11 +73,16 @@ class Governance:
         """Every consent that stands, in pages."""
         token = ""
         while True:
-            reply = await self._members.ListLiveConsents(
-                membership_pb2.ListLiveConsentsRequest(page_token=token),
-                timeout=TIMEOUT_SECONDS,
-                metadata=await self._credentials.metadata(),
-            )
+            try:
+                reply = await self._members.ListLiveConsents(
+                    membership_pb2.ListLiveConsentsRequest(page_token=token),
+                    timeout=TIMEOUT_SECONDS,
+                    metadata=await self._credentials.metadata(),
+                )
+            except grpc.aio.AioRpcError as error:
+                if error.code() != grpc.StatusCode.NOT_FOUND:
+                    raise
+                return
             yield list(reply.items)
             token = reply.next_page_token
             if not token:
