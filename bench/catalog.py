@@ -286,7 +286,7 @@ async def _load_catalog(dsn: str, size: int) -> None:
                 offerings.append(
                     (offering.name.rsplit("/", 1)[1], id, dataset, True, offering.SerializeToString(), xid)
                 )
-            await connection.copy_records_to_table("cooperative", records=names)
+            await connection.copy_records_to_table("cooperative", records=names, columns=["id", "display_name"])
             await connection.copy_records_to_table("dataset", records=datasets)
             await connection.copy_records_to_table("offering", records=offerings)
     await connection.execute("VACUUM ANALYZE")
