@@ -60,10 +60,15 @@ async def save(connection: AsyncConnection, contributions: Iterable[Contribution
 
 async def untold(connection: AsyncConnection) -> list[Untold]:
     """Up to a thousand, all of one version."""
+    erased = sa.select(member_table.c.name).where(member_table.c.erase_time.is_not(None))
     statement = (
         sa.select(table, member_table.c.name)
         .join(member_table, member_table.c.pseudonym == table.c.pseudonym)
-        .where(member_table.c.erase_time.is_(None), table.c.told_member.is_distinct_from(member_table.c.name))
+        .where(
+            member_table.c.erase_time.is_(None),
+            # Somebody erased may have joined again.
+            sa.or_(table.c.told_member.is_(None), table.c.told_member.in_(erased)),
+        )
         .order_by(table.c.dataset, table.c.number)
         .limit(BATCH)
     )
@@ -75,20 +80,19 @@ async def untold(connection: AsyncConnection) -> list[Untold]:
 
 
 async def set_told(connection: AsyncConnection, told: Collection[Untold]) -> None:
-    statement = (
+    """told: all of one version."""
+    first = next(iter(told))
+    await connection.execute(
         table.update()
         .where(
-            table.c.dataset == sa.bindparam("of_dataset"),
-            table.c.number == sa.bindparam("of_number"),
-            table.c.pseudonym == sa.bindparam("of_pseudonym"),
+            table.c.dataset == first.dataset,
+            table.c.number == first.number,
+            table.c.pseudonym == sa.any_(sa.literal([one.pseudonym for one in told])),
+            member_table.c.name == sa.any_(sa.literal([one.member for one in told])),
+            member_table.c.pseudonym == table.c.pseudonym,
         )
-        .values(told_member=sa.bindparam("told"))
+        .values(told_member=member_table.c.name)
     )
-    rows = [
-        {"of_dataset": one.dataset, "of_number": one.number, "of_pseudonym": one.pseudonym, "told": one.member}
-        for one in told
-    ]
-    await connection.execute(statement, rows)
 
 
 async def row_counts(

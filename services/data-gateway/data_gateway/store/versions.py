@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -35,7 +36,8 @@ class Version:
         """The resource name."""
         return f"{self.dataset}/versions/{self.number}"
 
-    @property
+    # Asked while bytes flow, and there may be thousands of columns.
+    @cached_property
     def member_column(self) -> str | None:
         return next((column.name for column in self.document.columns if column.member_pseudonym), None)
 
@@ -46,7 +48,7 @@ class Version:
             return self.stored_files
         return self.published_files
 
-    @property
+    @cached_property
     def published_files(self) -> tuple[DataFile, ...]:
         """The files as the market was told of them."""
         return tuple(DataFile(one.path, one.sha256, one.size_bytes, one.row_count) for one in self.document.files)
