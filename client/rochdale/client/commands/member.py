@@ -293,7 +293,7 @@ def update(
     current = get_member(market, market.member)
     affiliations = list(current.affiliations) if affiliation is None else flat(affiliation)
     request = membership_pb2.UpdateMemberRequest(
-        name=current.name,
+        name=market.member,
         email=current.email if email is None else email,
         affiliations=[] if affiliations == ["none"] else affiliations,
     )
@@ -314,7 +314,7 @@ def leave(context: typer.Context) -> None:
     request = membership_pb2.LeaveCooperativeRequest(name=market.member)
     answer = market.call(market.membership.LeaveCooperative, request)
     document(as_dict(answer))
-    say(f"You left {answer.name.split('/')[1]}. What you consented to stays; your part of what was earned stays yours.")
+    say(f"You left {market.organization}. What you consented to stays; your part of what was earned stays yours.")
 
 
 @app.command()

@@ -14,6 +14,12 @@ from rochdale.client.terms import when
 app = typer.Typer(help="What proving every live license again found.", no_args_is_help=True)
 
 
+@app.callback()
+def _noun() -> None:
+    """What proving every live license again found."""
+    # Without this Typer would take the one verb for the noun itself.
+
+
 @app.command("list")
 def list_(context: typer.Context, limit: Limit = 20) -> None:
     """List proof reports, newest first (operators and stewards). To prove now: rochdale license prove.
