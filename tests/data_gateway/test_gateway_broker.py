@@ -11,7 +11,8 @@ import pandas
 import pytest
 import pytest_asyncio
 from broker_market import Deal, Market, Site
-from gateway_world import SteeredGovernance, World
+from gateway_partners import SteeredGovernance
+from gateway_world import World
 from house import House, Person
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from authority import Authority
-from gateway_world import World, seal_grant, world
+from gateway_partners import seal_grant
+from gateway_world import World, world
 
 from data_gateway.cooperative_key import OwnKeys
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
