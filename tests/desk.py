@@ -30,7 +30,8 @@ class Desk:
         services = dict.fromkeys(SERVICES, "127.0.0.1:9")
         services |= {name: one.grpc_address for name, one in house.services.items() if name in services} | addresses
         (home / "market.json").write_text(json.dumps({"version": 1, "services": services}))
-        write_key_file(home / "keys" / "operator.key", house.operator_secret)
+        if not (home / "keys" / "operator.key").exists():
+            write_key_file(home / "keys" / "operator.key", house.operator_secret)
         return cls(home)
 
     def key(self, name: str) -> Path:
