@@ -47,18 +47,20 @@ async def desk(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> 
     nats = NatsServer(home / "nats", durable=False)
     await nats.start()
     house = House(postgres, nats, home)
-    await house.start("identity")
-    await house.start("governance")
-    desk = Desk.at(house, home)
-    (home / "charter.json").write_text(json.dumps(CHARTER))
-    await desk.cooperative("valley", "--charter", str(home / "charter.json"))
-    await desk.run("member", "invite", *PEOPLE, "--output", str(home / "codes.csv"), key="valley")
-    codes = {row["reference"]: row["code"] for row in csv.DictReader((home / "codes.csv").open())}
-    for name in PEOPLE:
-        await desk.run("member", "join", "valley", "--code", codes[name], "--save-key", str(desk.key(name)))
-    yield desk
-    await house.stop()
-    await nats.stop()
+    try:
+        await house.start("identity")
+        await house.start("governance")
+        desk = Desk.at(house, home)
+        (home / "charter.json").write_text(json.dumps(CHARTER))
+        await desk.cooperative("valley", "--charter", str(home / "charter.json"))
+        await desk.run("member", "invite", *PEOPLE, "--output", str(home / "codes.csv"), key="valley")
+        codes = {row["reference"]: row["code"] for row in csv.DictReader((home / "codes.csv").open())}
+        for name in PEOPLE:
+            await desk.run("member", "join", "valley", "--code", codes[name], "--save-key", str(desk.key(name)))
+        yield desk
+    finally:
+        await house.stop()
+        await nats.stop()
 
 
 async def proposed(desk: Desk, title: str, *what: str, by: str = "ada") -> str:
