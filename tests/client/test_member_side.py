@@ -14,6 +14,7 @@ import pytest_asyncio
 from desk import Desk
 from house import House
 
+from rochdale.client.terms import now
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
@@ -132,12 +133,13 @@ async def test_members_decide_and_the_cooperative_signs(desk: Desk) -> None:
     assert widened["reason"] == "RULE_WIDENED"
     stolen = await desk.run("rule", "end", rule_id, "--signing-key", str(desk.home / "none"), key="valley", code=1)
     assert stolen["reason"] == "SIGNING_KEY_NOT_FOUND"
-    end = ("rule", "end", rule_id, "--revision", "2", "--request-id", "end-1", "--effective-time")
-    at = narrowed["effective_time"]
+    end = ("rule", "end", rule_id, "--revision", "2", "--request-id", "end-rule-1", "--effective-time")
     late = await desk.run(*end, "2026-01-01T00:00:00Z", key="valley", code=1)
-    assert late["reason"] == "EFFECTIVE_TIME_INVALID" and at
-    ended = await desk.run("rule", "end", rule_id, key="valley")
+    assert late["reason"] == "EFFECTIVE_TIME_INVALID"
+    at = now().ToJsonString()
+    ended = await desk.run(*end, at, key="valley")
     assert ended["state"] == "RULE_STATE_ENDED" and ended["end_signature"]["value"]
+    assert await desk.run(*end, at, key="valley") == ended, "said again, with the same time, it is the same request"
 
 
 async def test_a_small_secret_ballot_is_signed_only_knowingly(desk: Desk) -> None:
@@ -152,6 +154,30 @@ async def test_a_small_secret_ballot_is_signed_only_knowingly(desk: Desk) -> Non
         "proposal", "enact", name, "--accept-withheld", "--request-id", "enact-secret", key="valley"
     )
     assert enacted["recount"]["adds_up"] and not enacted["recount"]["complete"]
+
+
+async def agreed(desk: Desk, name: str) -> Any:
+    """Everybody says yes and the steward signs."""
+    await open_vote(desk, name)
+    for person in PEOPLE:
+        await desk.run("proposal", "vote", name, "yes", key=person)
+    await passed(desk, name)
+    return await desk.run("proposal", "enact", name, "--accept-withheld", key="valley")
+
+
+async def test_members_end_a_rule_and_change_their_charter(desk: Desk) -> None:
+    enacted = await agreed(desk, await proposed(desk, "For a while", *RULE, "--mode", "stream"))
+    rule = enacted["sharing_rules"][0]["name"].rpartition("/")[2]
+    await agreed(desk, await proposed(desk, "Enough", "--end-rule", rule))
+    ended = await desk.run("rule", "show", f"valley/{rule}")
+    assert ended["state"] == "RULE_STATE_ENDED" and ended["end_signature"]["value"]
+
+    charter = await desk.run("cooperative", "charter", "valley")
+    file = desk.home / "new-charter.json"
+    file.write_text(json.dumps(charter | {"required_approvals": 2}))
+    changed = await agreed(desk, await proposed(desk, "Two stewards", "--charter-file", str(file)))
+    assert changed["proposal"]["decision_class"] == "DECISION_CLASS_CONSTITUTIONAL"
+    assert (await desk.run("cooperative", "charter", "valley")) == charter | {"required_approvals": 2}
 
 
 async def test_a_vote_is_challenged_and_annulled(desk: Desk) -> None:
