@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from governance import domain, store
-from governance.service.base import Context, announce_enacted, last, own_cooperative
+from governance.service.base import Context, announce_enacted, last, own_cooperative, steward_person
 from rochdale.governance.v1 import events_pb2, governance_pb2_grpc
 from rochdale.governance.v1 import governance_pb2 as pb
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit import paging
 from rochdale_kit.clock import new_id, now, to_timestamp
+from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.database import Database, first_answer, remember
 from rochdale_kit.identity import PUBLIC, caller, optional_caller, roles
+from rochdale_kit.keyring import LiveKeyring
 from rochdale_kit.outbox import announce
 from rochdale_kit.refusals import not_found
 
@@ -21,6 +23,8 @@ ACCESS = {
     "CreateCooperative": STEWARD,
     "GetCooperative": PUBLIC,
     "ListCooperatives": PUBLIC,
+    "AddCooperativeKey": STEWARD,
+    "GetKeySet": PUBLIC,
     "AddMembers": STEWARD,
     "ListMembers": STEWARD,
     "ProposeSharingRule": STEWARD,
@@ -34,16 +38,22 @@ ACCESS = {
 class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
     """Cooperatives, members and sharing rules."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: LiveKeyring) -> None:
         self._database = database
+        self._keys = keys
 
     async def CreateCooperative(self, request: pb.CreateCooperativeRequest, context: Context) -> pb.Cooperative:
         id = caller().organization
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, id, request, pb.Cooperative):
                 return earlier
+            charter = domain.charter.complete(request.charter, f"cooperatives/{id}")
+            at = now()
+            keys = [request.signing_key] if request.HasField("signing_key") else []
+            if keys:
+                domain.keys.require_next(f"cooperatives/{id}", [], request.signing_key, at)
             cooperative = await store.cooperatives.insert_cooperative(
-                connection, id, request.display_name, request.description, request.charter, now()
+                connection, id, request.display_name, request.description, charter, keys, at
             )
             if cooperative is None:
                 raise domain.cooperatives.cooperative_exists(id)
@@ -66,6 +76,20 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
             rows = await store.cooperatives.cooperatives(connection, str(position[0]) if position else None, size + 1)
         shown, token = paging.page("cooperatives", rows, size, lambda row: (last(row.name),))
         return pb.ListCooperativesResponse(cooperatives=shown, next_page_token=token)
+
+    async def AddCooperativeKey(self, request: pb.AddCooperativeKeyRequest, context: Context) -> pb.Cooperative:
+        async with self._database.begin() as connection:
+            cooperative = await own_cooperative(connection, request.key.cooperative)
+            if any(key.key_id == request.key.key_id for key in cooperative.signing_keys):
+                return cooperative
+            domain.keys.require_next(cooperative.name, cooperative.signing_keys, request.key, now())
+            cooperative.signing_keys.append(request.key)
+            await store.cooperatives.add_key(connection, last(cooperative.name), request.key)
+            await announce(connection, events_pb2.CooperativeKeyAdded(cooperative=cooperative))
+            return cooperative
+
+    async def GetKeySet(self, request: pb.GetKeySetRequest, context: Context) -> pb.KeySet:
+        return pb.KeySet(jwks_json=self._keys.jwks())
 
     async def AddMembers(self, request: pb.AddMembersRequest, context: Context) -> pb.AddMembersResponse:
         async with self._database.begin() as connection:
@@ -97,6 +121,8 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
             if earlier := await first_answer(connection, caller().organization, request, pb.SharingRule):
                 return earlier
             cooperative = await own_cooperative(connection, request.parent)
+            if request.effect != pb.RULE_EFFECT_DENY:
+                raise domain.rules.members_decide(request.parent)
             domain.rules.check_scope(request.scope, last(request.parent))
             at = now()
             proposed = pb.SharingRule(
@@ -107,8 +133,9 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
                 rationale=request.rationale,
                 state=pb.RULE_STATE_PROPOSED,
                 create_time=to_timestamp(at),
+                emergency=True,
             )
-            rule = domain.rules.approve(proposed, caller().key, cooperative.charter.required_approvals, at)
+            rule = domain.rules.approve(proposed, steward_person(), cooperative.charter.required_approvals, at)
             assert rule is not None, "the first approval always changes a new rule"
             await store.rules.insert_rule(connection, rule)
             await announce_enacted(connection, rule)
@@ -121,7 +148,7 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
             rule = await store.rules.rule(connection, last(parent), id)
             if rule is None:
                 raise not_found(request.name)
-            approved = domain.rules.approve(rule, caller().key, cooperative.charter.required_approvals, now())
+            approved = domain.rules.approve(rule, steward_person(), cooperative.charter.required_approvals, now())
             if approved is None:
                 return rule
             await store.rules.update_rule(connection, approved)
@@ -133,17 +160,26 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.SharingRule):
                 return earlier
-            await own_cooperative(connection, parent, request.name)
+            cooperative = await own_cooperative(connection, parent, request.name)
             rule = await store.rules.rule(connection, last(parent), id)
             if rule is None:
                 raise not_found(request.name)
             scope = request.scope if request.HasField("scope") else None
-            narrowed = domain.rules.narrow(rule, request.revision, scope, caller().key, now())
+            at = now()
+            effective = domain.rules.effective_time(request.effective_time, at)
+            narrowed = domain.rules.narrow(rule, request.revision, scope, steward_person(), effective, at)
+            keys = CooperativeKeys.follow(cooperative.name, cooperative.signing_keys)
+            domain.rules.sign_ends([narrowed.ended], [request.end_signature], keys)
+            if narrowed.next is not None:
+                domain.rules.sign([narrowed.next], [request.signature], keys)
             # The end first: the database lets a rule have one live revision at a time.
             await store.rules.update_rule(connection, narrowed.ended)
             if narrowed.next is not None:
                 await store.rules.insert_rule(connection, narrowed.next)
             await announce(connection, events_pb2.RuleNarrowed(sharing_rule=narrowed.latest))
+            if narrowed.next is None and rule.proposal:
+                # Without a rule left, its decision has given way.
+                await store.proposals.wake(connection, [last(rule.proposal)], at)
             return await remember(connection, caller().organization, request, narrowed.latest)
 
     async def GetSharingRule(self, request: pb.GetSharingRuleRequest, context: Context) -> pb.SharingRule:

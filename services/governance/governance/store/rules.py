@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from governance.store.tables import rule_table
 from rochdale.governance.v1 import governance_pb2 as pb
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import scope_pb2, signature_pb2
 from rochdale_kit.clock import from_timestamp, to_timestamp
 
 
@@ -25,7 +28,18 @@ def rule_of(row: sa.Row[tuple[object, ...]]) -> pb.SharingRule:
         approvals=row.approvals,
         rule_hash=row.rule_hash,
         create_time=to_timestamp(row.create_time),
+        proposal=row.proposal,
+        tally_hash=row.tally_hash,
+        expire_time=to_timestamp(row.expire_time),
+        member_recall=row.member_recall,
+        emergency=row.emergency,
+        signature=_signature(row.signature),
+        end_signature=_signature(row.end_signature),
     )
+
+
+def _signature(raw: bytes | None) -> signature_pb2.Signature | None:
+    return None if raw is None else signature_pb2.Signature.FromString(raw)
 
 
 async def insert_rule(connection: AsyncConnection, rule: pb.SharingRule) -> None:
@@ -40,6 +54,10 @@ async def insert_rule(connection: AsyncConnection, rule: pb.SharingRule) -> None
             scope=rule.scope.SerializeToString(deterministic=True),
             rationale=rule.rationale,
             create_time=from_timestamp(rule.create_time),
+            proposal=rule.proposal,
+            tally_hash=rule.tally_hash,
+            member_recall=rule.member_recall,
+            emergency=rule.emergency,
             **_progress(rule),
         )
     )
@@ -88,6 +106,47 @@ async def rules(
     return [rule_of(row) for row in await connection.execute(statement)]
 
 
+async def rules_named(
+    connection: AsyncConnection, cooperative_id: str, names: Collection[str]
+) -> dict[str, pb.SharingRule]:
+    """Latest revisions of these rules of the cooperative, by resource name; what is not its own is left out."""
+    if not names:
+        return {}
+    table = rule_table
+    statement = (
+        sa.select(table)
+        .ext(distinct_on(table.c.id))
+        .where(table.c.cooperative_id == cooperative_id, table.c.id.in_([name.rsplit("/", 1)[-1] for name in names]))
+        .order_by(table.c.id, table.c.revision.desc())
+    )
+    found = [rule_of(row) for row in await connection.execute(statement)]
+    return {rule.name: rule for rule in found if rule.name in names}
+
+
+async def rules_of_proposal(connection: AsyncConnection, proposal: str) -> list[pb.SharingRule]:
+    """Latest revisions of the rules a proposal (resource name) enacted."""
+    table = rule_table
+    statement = (
+        sa.select(table)
+        .ext(distinct_on(table.c.id))
+        .where(table.c.proposal == proposal)
+        .order_by(table.c.id, table.c.revision.desc())
+    )
+    return [rule_of(row) for row in await connection.execute(statement)]
+
+
+async def expired_rules(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[pb.SharingRule]:
+    """Rules whose time is over and that nobody has ended yet, the first to expire first."""
+    table = rule_table
+    statement = (
+        sa.select(table)
+        .where(table.c.state == pb.RULE_STATE_IN_FORCE, table.c.expire_time <= now)
+        .order_by(table.c.expire_time)
+        .limit(limit)
+    )
+    return [rule_of(row) for row in await connection.execute(statement)]
+
+
 def _progress(rule: pb.SharingRule) -> dict[str, object]:
     return {
         "state": rule.state,
@@ -95,6 +154,9 @@ def _progress(rule: pb.SharingRule) -> dict[str, object]:
         "end_time": from_timestamp(rule.end_time) if rule.HasField("end_time") else None,
         "approvals": list(rule.approvals),
         "rule_hash": rule.rule_hash,
+        "expire_time": from_timestamp(rule.expire_time) if rule.HasField("expire_time") else None,
+        "signature": rule.signature.SerializeToString() if rule.HasField("signature") else None,
+        "end_signature": rule.end_signature.SerializeToString() if rule.HasField("end_signature") else None,
     }
 
 

@@ -17,6 +17,8 @@ cooperative_table = sa.Table(
     sa.Column("charter", sa.LargeBinary, nullable=False),
     sa.Column("member_count", sa.BigInteger, nullable=False),
     sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+    # First to latest.
+    sa.Column("signing_keys", ARRAY(sa.LargeBinary), nullable=False),
 )
 member_table = sa.Table(
     "member",
@@ -25,6 +27,14 @@ member_table = sa.Table(
     sa.Column("cooperative_id", sa.Text, sa.ForeignKey("cooperative.id"), nullable=False),
     sa.Column("reference", sa.Text, nullable=False),
     sa.Column("join_time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("email", sa.Text, nullable=False),
+    sa.Column("affiliations", ARRAY(sa.Text), nullable=False),
+    sa.Column("statement", sa.Text, nullable=False),
+    sa.Column("key_hash", sa.LargeBinary),
+    sa.Column("steward", sa.Boolean, nullable=False),
+    sa.Column("leave_time", sa.DateTime(timezone=True)),
+    sa.Column("last_active_time", sa.DateTime(timezone=True)),
     sa.UniqueConstraint("cooperative_id", "reference"),
 )
 # One row a revision. The migration's trigger keeps it as it was enacted: only its end may be written once.
@@ -43,4 +53,11 @@ rule_table = sa.Table(
     sa.Column("approvals", ARRAY(sa.Text), nullable=False),
     sa.Column("rule_hash", sa.Text, nullable=False),
     sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("proposal", sa.Text, nullable=False),
+    sa.Column("tally_hash", sa.Text, nullable=False),
+    sa.Column("expire_time", sa.DateTime(timezone=True)),
+    sa.Column("member_recall", sa.Boolean, nullable=False),
+    sa.Column("emergency", sa.Boolean, nullable=False),
+    sa.Column("signature", sa.LargeBinary),
+    sa.Column("end_signature", sa.LargeBinary),
 )
