@@ -1,18 +1,32 @@
 """Builds governance: every part, in order, by name. A part not built here does not exist."""
 
+import datetime as dt
 from pathlib import Path
 
+import grpc
+
 from governance.config import Config
-from governance.service.cooperatives import ACCESS, DESCRIPTOR, GovernanceService
-from rochdale.governance.v1 import governance_pb2_grpc
+from governance.sealing import Sealer
+from governance.service import cooperatives, enactment
+from governance.service.ballot_box import BallotBox
+from governance.service.cooperatives import GovernanceService
+from governance.service.course import Course
+from governance.service.enactment import ProposalService
+from governance.service.mandates import MandateEvents
+from rochdale.governance.v1 import governance_pb2_grpc, proposals_pb2_grpc
+from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale_kit.boundary import Boundary
 from rochdale_kit.database import Database
 from rochdale_kit.identity import KeySource, Sessions
+from rochdale_kit.inbox import Consumer, on
+from rochdale_kit.keyring import LiveKeyring, read_sealing_key
 from rochdale_kit.outbox import Publisher
 from rochdale_kit.server import Service, connect_nats
 from rochdale_kit.telemetry import Telemetry
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+# Receipts and tallies do not expire, so no key that signed one is ever forgotten.
+VERIFY_RETIRED_FOR = dt.timedelta(days=36_500)
 
 
 async def build(config: Config) -> Service:
@@ -20,20 +34,51 @@ async def build(config: Config) -> Service:
     telemetry = Telemetry("governance", config.otlp_endpoint, config.trace_ratio)
     database = Database(config.database_url)
     nats = await connect_nats(config.nats_url, "governance")
-    keys = KeySource(config.identity_address)
+    identity_keys = KeySource(config.identity_address)
+    sealing_key = read_sealing_key(config.sealing_key_file)
+    keys = LiveKeyring(database, sealing_key, VERIFY_RETIRED_FOR)
+    await keys.refresh()
+    sealer = Sealer(sealing_key)
 
-    governance = GovernanceService(database)
+    course = Course(database, keys, sealer)
+    box = BallotBox(database, sealer)
+    governance = GovernanceService(database, keys)
+    proposals = ProposalService(database, course, keys, box)
+    mandates = MandateEvents(course)
+    licensing = Consumer(
+        "governance",
+        "licensing",
+        [
+            on(licensing_events.MandateRequested, mandates.mandate_requested),
+            on(licensing_events.MandateRequestClosed, mandates.mandate_request_closed),
+        ],
+        database,
+        nats,
+        telemetry,
+    )
+
+    def register(server: grpc.aio.Server) -> None:
+        governance_pb2_grpc.add_GovernanceServiceServicer_to_server(governance, server)
+        proposals_pb2_grpc.add_ProposalServiceServicer_to_server(proposals, server)
+
     service = Service("governance", telemetry)
     service.serve_grpc(
         config.grpc_address,
-        Boundary({DESCRIPTOR: ACCESS}, Sessions(keys), telemetry),
-        lambda server: governance_pb2_grpc.add_GovernanceServiceServicer_to_server(governance, server),
+        Boundary(
+            {cooperatives.DESCRIPTOR: cooperatives.ACCESS, enactment.DESCRIPTOR: enactment.ACCESS},
+            Sessions(identity_keys),
+            telemetry,
+        ),
+        register,
         config.reflection,
     )
-    service.loop("identity keys", keys.run)
+    service.loop("identity keys", identity_keys.run)
+    service.loop("keys", keys.run)
+    service.loop("proposals", course.run)
+    service.hear(licensing)
     service.loop("outbox", Publisher("governance", database, nats, telemetry).run)
     service.check("database", database.check)
-    service.check("identity keys", keys.check)
+    service.check("identity keys", identity_keys.check)
     service.check_nats(nats)
     service.close(database.close)
     service.close(nats.close)

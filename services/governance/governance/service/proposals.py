@@ -83,7 +83,7 @@ class Debate:
         del proposal.interests[:]
         proposal.interests.extend(declared)
         for name in ("impact", "roll", "freeze_time", "open_time", "close_time"):
-            proposal.ClearField(name)  # type: ignore[arg-type]
+            proposal.ClearField(name)
         proposal.frozen_hash, proposal.turnout_count = "", 0
         proposal.state = pb.PROPOSAL_STATE_DELIBERATION
         await self._course.moved(connection, proposal, at)

@@ -1,5 +1,5 @@
 """Governance's queries, one file a noun."""
 
-from governance.store import cooperatives, members, rules
+from governance.store import consents, contributions, cooperatives, members, notices, proposals, rules, votes
 
-__all__ = ["cooperatives", "members", "rules"]
+__all__ = ["consents", "contributions", "cooperatives", "members", "notices", "proposals", "rules", "votes"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -14,12 +16,72 @@ from rochdale.governance.v1 import governance_pb2 as pb
 from rochdale_kit.clock import to_timestamp
 
 
-def member_of(row: sa.Row[tuple[object, ...]]) -> pb.Member:
+@dataclass(frozen=True)
+class Voter:
+    """A member as a roll is taken of them. name: resource name. active: whether they did something lately."""
+
+    name: str
+    affiliations: tuple[str, ...]
+    active: bool
+
+
+def member_of(row: Any) -> pb.Member:
     return pb.Member(
         name=f"cooperatives/{row.cooperative_id}/members/{row.id}",
         reference=row.reference,
         join_time=to_timestamp(row.join_time),
+        state=row.state,
+        email=row.email,
+        affiliations=row.affiliations,
+        steward=row.steward,
+        leave_time=to_timestamp(row.leave_time),
+        statement=row.statement,
+        has_key=row.key_hash is not None,
     )
+
+
+async def member(connection: AsyncConnection, name: str, lock: bool = False) -> pb.Member | None:
+    """One member by resource name; whoever changes a membership locks it."""
+    _, cooperative_id, _, id = name.split("/")
+    table = member_table
+    statement = sa.select(table).where(table.c.id == id, table.c.cooperative_id == cooperative_id)
+    row = (await connection.execute(statement.with_for_update(key_share=True) if lock else statement)).first()
+    return member_of(row) if row is not None else None
+
+
+async def voters(
+    connection: AsyncConnection, cooperative_id: str, joined_before: dt.datetime, active_since: dt.datetime
+) -> list[Voter]:
+    """Members in good standing who had joined by then."""
+    table = member_table
+    statement = sa.select(table.c.id, table.c.affiliations, table.c.last_active_time).where(
+        table.c.cooperative_id == cooperative_id,
+        table.c.state == pb.MEMBER_STATE_ACTIVE,
+        table.c.join_time <= joined_before,
+    )
+    return [
+        Voter(
+            f"cooperatives/{cooperative_id}/members/{row.id}",
+            tuple(row.affiliations),
+            row.last_active_time is not None and row.last_active_time >= active_since,
+        )
+        for row in await connection.execute(statement)
+    ]
+
+
+async def touch(connection: AsyncConnection, name: str, now: dt.datetime) -> None:
+    """The member did something as a member."""
+    await touch_all(connection, [name], now)
+
+
+async def touch_all(connection: AsyncConnection, names: Collection[str], now: dt.datetime) -> None:
+    """The same for many at once."""
+    table = member_table
+    ids = [name.rsplit("/", 1)[1] for name in names]
+    for start in range(0, len(ids), 5_000):
+        await connection.execute(
+            table.update().where(table.c.id.in_(ids[start : start + 5_000])).values(last_active_time=now)
+        )
 
 
 async def insert_members(
@@ -28,7 +90,14 @@ async def insert_members(
     """Adds those of (id, reference) who are no members yet, and counts them; resource names of the added, in order."""
     table = member_table
     rows = [
-        {"id": id, "cooperative_id": cooperative_id, "reference": reference, "join_time": now} for id, reference in new
+        {
+            "id": id,
+            "cooperative_id": cooperative_id,
+            "reference": reference,
+            "join_time": now,
+            "state": pb.MEMBER_STATE_ACTIVE,
+        }
+        for id, reference in new
     ]
     statement = insert(table).values(rows).on_conflict_do_nothing(index_elements=["cooperative_id", "reference"])
     added = sorted(row.id for row in await connection.execute(statement.returning(table.c.id)))

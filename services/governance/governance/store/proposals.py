@@ -80,7 +80,7 @@ def _values(proposal: pb.Proposal) -> dict[str, object]:
         "beneficiaries": list(proposal.beneficiaries),
         "frozen_hash": proposal.frozen_hash,
         **{
-            name: getattr(proposal, name).SerializeToString(deterministic=True) if proposal.HasField(name) else None  # type: ignore[arg-type]
+            name: getattr(proposal, name).SerializeToString(deterministic=True) if proposal.HasField(name) else None
             for name in ("impact", "roll", "tally")
         },
         **{name: _time(getattr(proposal, name), proposal.HasField(name)) for name in _TIMES},  # type: ignore[arg-type]
@@ -232,12 +232,12 @@ async def _add_debate(connection: AsyncConnection, proposals: dict[str, pb.Propo
         return
     ids = list(proposals)
     sponsors = (
-        sa.select(sponsor_table.c.proposal_id, sa.func.count().label("count"))
+        sa.select(sponsor_table.c.proposal_id, sa.func.count().label("number"))
         .where(sponsor_table.c.proposal_id.in_(ids))
         .group_by(sponsor_table.c.proposal_id)
     )
     for row in await connection.execute(sponsors):
-        proposals[row.proposal_id].sponsor_count = row.count
+        proposals[row.proposal_id].sponsor_count = row.number
     interests = (
         sa.select(interest_table)
         .where(interest_table.c.proposal_id.in_(ids))

@@ -227,11 +227,11 @@ async def entrusted_counts(connection: AsyncConnection, delegate: str) -> dict[i
     """How many delegations point at a member, by class."""
     table = delegation_table
     statement = (
-        sa.select(table.c.decision_class, sa.func.count().label("count"))
+        sa.select(table.c.decision_class, sa.func.count().label("number"))
         .where(table.c.delegate == delegate)
         .group_by(table.c.decision_class)
     )
-    return {row.decision_class: row.count for row in await connection.execute(statement)}
+    return {row.decision_class: row.number for row in await connection.execute(statement)}
 
 
 async def entrusted(connection: AsyncConnection, cooperative_id: str, decision_class: int) -> list[Entrusted]:
