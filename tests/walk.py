@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import assembly
 import grpc
 import httpx
 from house import CHANNEL_OPTIONS, People, Person, request_id
@@ -24,6 +25,7 @@ from rochdale.data_gateway.v1 import data_gateway_pb2 as gateway
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import governance_pb2_grpc
+from rochdale.governance.v1 import membership_pb2 as membership
 from rochdale.licensing.v1 import licensing_pb2 as licensing
 from rochdale.licensing.v1 import licensing_pb2_grpc
 from rochdale.type.v1 import scope_pb2 as scope
@@ -105,6 +107,7 @@ class MarketPeople(People):
     def __init__(self, home: Path, *, own_processes: bool = False, **options: str) -> None:
         self.market = Market(home, Options(**options), own_processes=own_processes, durable=False)
         super().__init__("")
+        self.assemblies: dict[str, assembly.Assembly] = {}
 
     async def start(self) -> None:
         await self.market.start()
@@ -123,21 +126,32 @@ class MarketPeople(People):
     # ---- the cooperative's side ----
 
     async def found(self, id: str, members: list[str] | None = None) -> Person:
-        """A verified cooperative with members, and its gateway up."""
-        steward = await self.steward(id)
-        await self.stub("governance").CreateCooperative(
-            governance.CreateCooperativeRequest(
-                request_id=request_id(), display_name=id.title(), charter=governance.Charter(required_approvals=1)
-            ),
-            metadata=steward.metadata,
-        )
+        """A verified cooperative with members and one who votes, and its gateway up."""
+        made = await assembly.found(self, id)
+        self.assemblies[id] = made
         if members:
             await self.stub("governance").AddMembers(
                 governance.AddMembersRequest(request_id=request_id(), parent=f"cooperatives/{id}", references=members),
-                metadata=steward.metadata,
+                metadata=made.steward.metadata,
             )
         await eventually(lambda: self.gateway(id))
-        return steward
+        return made.steward
+
+    async def consent(self, steward: Person, dataset: str, references: Sequence[str]) -> None:
+        """Members signed a form that lets everybody study the dataset (resource name)."""
+        for start in range(0, len(references), 1_000):
+            request = membership.RecordConsentsRequest(
+                request_id=request_id(),
+                parent=f"cooperatives/{steward.organization}",
+                references=references[start : start + 1_000],
+                dataset=dataset,
+                purposes=["ResearchAndDevelopment"],
+                categories=[one for one in scope.BuyerCategory.values() if one],
+                evidence="joining form",
+                notice_hash=hashlib.sha256(b"what was asked").hexdigest(),
+                language="en",
+            )
+            await self.assemblies[steward.organization].members_desk.RecordConsents(request, metadata=steward.metadata)
 
     async def gateway(self, cooperative: str) -> broker.Gateway:
         try:
@@ -240,36 +254,33 @@ class MarketPeople(People):
             max_exclusivity=scope.EXCLUSIVITY_NONE,
             duties=[scope.DUTY_NO_REIDENTIFICATION],
         )
-        tiers = []
+        narrower = []
         for category, cents in prices.items():
             narrow = scope.SharingScope()
             narrow.CopyFrom(wide)
             del narrow.categories[:]
             narrow.categories.append(category)  # type: ignore[arg-type]
             narrow.floor_price.amount_minor = cents
-            rule = await self.stub("governance").ProposeSharingRule(
-                governance.ProposeSharingRuleRequest(
-                    request_id=request_id(),
-                    parent=f"cooperatives/{steward.organization}",
-                    effect=governance.RULE_EFFECT_ALLOW,
-                    scope=narrow,
-                    rationale="We want it studied.",
-                ),
-                metadata=steward.metadata,
+            narrower.append(narrow)
+        cooperative = self.assemblies[steward.organization]
+        rules = await cooperative.decide(*narrower)
+        tiers = [
+            catalog.OfferingTier(
+                categories=[category],  # type: ignore[list-item]
+                price=Money(amount_minor=cents, currency="EUR"),
+                sharing_rule=rule.name,
             )
-            tiers.append(
-                catalog.OfferingTier(
-                    categories=[category],  # type: ignore[list-item]
-                    price=Money(amount_minor=cents, currency="EUR"),
-                    sharing_rule=rule.name,
-                )
-            )
-        request = catalog.PublishOfferingRequest(
-            request_id=request_id(),
-            parent=f"cooperatives/{steward.organization}",
-            title="An offering",
-            scope=wide,
-            tiers=tiers,
+            for (category, cents), rule in zip(prices.items(), rules, strict=True)
+        ]
+        request = cooperative.signed(
+            catalog.PublishOfferingRequest(
+                request_id=request_id(),
+                parent=f"cooperatives/{steward.organization}",
+                title="An offering",
+                scope=wide,
+                tiers=tiers,
+            ),
+            rules,
         )
 
         # The catalog hears of a rule a few milliseconds after it is in force, and says so.
