@@ -1,5 +1,6 @@
 """One market for the journeys of a test process, and a shelf to buy from."""
 
+import csv
 import importlib.resources
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,7 +22,10 @@ async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mark
 @pytest_asyncio.fixture(scope="session")
 async def shelf(market: MarketPeople) -> Shelf:
     source = Path(str(importlib.resources.files("statsmodels") / "datasets" / "randhie" / "src" / "randhie.csv"))
-    steward = await market.found("valley-health", [str(number) for number in range(1000)])
+    with source.open(newline="") as file:
+        members = sorted({row["zper"] for row in csv.DictReader(file)})
+    steward = await market.found("valley-health", members)
     version = await market.add_dataset(steward, "randhie", source.read_bytes(), "zper", "RAND Health Insurance")
+    await market.consent(steward, version.name.partition("/versions/")[0], members)
     offering = await market.offer(steward, version, {ACADEMIC: 0, COMPANY: 120_000})
     return Shelf(steward, source, version, offering)
