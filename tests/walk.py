@@ -104,7 +104,7 @@ class Purchase:
 class MarketPeople(People):
     """A running market and the people in it."""
 
-    def __init__(self, home: Path, *, own_processes: bool = False, **options: str) -> None:
+    def __init__(self, home: Path, *, own_processes: bool = False, **options: Any) -> None:
         self.market = Market(home, Options(**options), own_processes=own_processes, durable=False)
         super().__init__("")
         self.assemblies: dict[str, assembly.Assembly] = {}

@@ -39,6 +39,15 @@ def up(
     ] = False,
     otlp: Annotated[str, typer.Option(help="gRPC address of an OpenTelemetry collector that gets the traces.")] = "",
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+    withdrawal_version_seconds: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=30 * 86_400,
+            help="How long after a withdrawal gateways publish a version without the member's rows. They are not served "
+            "from the withdrawal on.",
+        ),
+    ] = 259_200,
 ) -> None:
     """Start a market on this machine: PostgreSQL, NATS, a Stripe simulator, every service, a gateway per cooperative.
 
@@ -61,7 +70,12 @@ def up(
             os.open(os.devnull, os.O_RDWR)
     configure_logging(None, log_level)
     console = Console(stderr=True)
-    options = Options(stripe_test_key=key, otlp_endpoint=otlp, log_level=log_level)
+    options = Options(
+        stripe_test_key=key,
+        otlp_endpoint=otlp,
+        log_level=log_level,
+        withdrawal_version_seconds=withdrawal_version_seconds,
+    )
     try:
         uvloop.run(_up(home.expanduser(), options, own_processes, as_json, console))
     except CannotStart as error:

@@ -44,6 +44,7 @@ class Options:
     stripe_test_key: str = ""
     otlp_endpoint: str = ""
     log_level: str = "WARNING"
+    withdrawal_version_seconds: int = 259_200
 
 
 class Rooms:
@@ -144,6 +145,7 @@ class Rooms:
             "otlp_endpoint": self.options.otlp_endpoint,
             **self._server_settings(database, f"gateway-{cooperative}", postgres, nats),
             "cooperative": cooperative,
+            "withdrawal_version_seconds": str(self.options.withdrawal_version_seconds),
             "http_address": http,
             "public_url": f"http://{http}",
             "storage_directory": str(private_folder(folder / "storage")),

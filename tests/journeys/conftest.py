@@ -13,7 +13,8 @@ from walk import ACADEMIC, COMPANY, MarketPeople, Shelf
 @pytest_asyncio.fixture(scope="session")
 async def market(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MarketPeople]:
     """A whole market in this process."""
-    people = MarketPeople(tmp_path_factory.mktemp("market"))
+    # A withdrawal's new version comes after three days in life; nothing but the wait differs here.
+    people = MarketPeople(tmp_path_factory.mktemp("market"), withdrawal_version_seconds=2)
     await people.start()
     yield people
     await people.stop()
