@@ -3,14 +3,16 @@
 import datetime as dt
 from pathlib import Path
 
-from identity import store
+from identity import events, store
 from identity.config import Config
 from identity.service import ACCESS, DESCRIPTOR, IdentityService
+from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.identity.v1 import identity_pb2_grpc
 from rochdale_kit.boundary import Boundary
 from rochdale_kit.clock import now
 from rochdale_kit.database import Database
 from rochdale_kit.identity import SESSION_LIFE_SECONDS, Sessions
+from rochdale_kit.inbox import Consumer, on
 from rochdale_kit.keyring import LiveKeyring, read_sealing_key
 from rochdale_kit.outbox import Publisher
 from rochdale_kit.server import Service, connect_nats
@@ -33,6 +35,18 @@ async def build(config: Config) -> Service:
             await store.ensure_operator(connection, bytes.fromhex(config.operator_key_hash), now())
 
     identity = IdentityService(database, keys)
+    governance = Consumer(
+        "identity",
+        "governance",
+        [
+            on(governance_events.MemberKeyAuthorized, events.member_key_authorized),
+            on(governance_events.MemberLeft, events.member_left),
+            on(governance_events.MemberErased, events.member_erased),
+        ],
+        database,
+        nats,
+        telemetry,
+    )
     service = Service("identity", telemetry)
     service.serve_grpc(
         config.grpc_address,
@@ -41,6 +55,7 @@ async def build(config: Config) -> Service:
         config.reflection,
     )
     service.loop("keys", keys.run)
+    service.hear(governance)
     service.loop("outbox", Publisher("identity", database, nats, telemetry).run)
     service.check("database", database.check)
     service.check_nats(nats)

@@ -157,6 +157,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             key=holder.key.name,
             roles=frozenset(holder.key.roles),
             verified=holder.organization.verified,
+            member=holder.key.member,
         )
         claims = claims_of(principal, new_id("ses"), int(at.timestamp()))
         return pb.Session(
@@ -164,6 +165,7 @@ class IdentityService(identity_pb2_grpc.IdentityServiceServicer):
             expire_time=to_timestamp(at.replace(microsecond=0) + dt.timedelta(seconds=SESSION_LIFE_SECONDS)),
             organization=holder.organization,
             roles=holder.key.roles,
+            member=holder.key.member,
         )
 
     async def GetKeySet(self, request: pb.GetKeySetRequest, context: Context) -> pb.KeySet:

@@ -37,6 +37,7 @@ api_key_table = sa.Table(
     sa.Column("create_time", sa.DateTime(timezone=True), nullable=False),
     sa.Column("revoke_time", sa.DateTime(timezone=True)),
     sa.Column("expire_time", sa.DateTime(timezone=True)),
+    sa.Column("member", sa.Text, nullable=False, server_default=""),
     sa.Index("api_key_of_organization", "organization_id", sa.text("id DESC")),
 )
 
@@ -89,6 +90,7 @@ def api_key_of(row: sa.Row[tuple[object, ...]]) -> pb.ApiKey:
         create_time=to_timestamp(row.create_time),
         revoke_time=to_timestamp(row.revoke_time),
         expire_time=to_timestamp(row.expire_time),
+        member=row.member,
     )
 
 
@@ -190,6 +192,48 @@ async def revoke_api_key(
         return api_key_of(revoked), True
     row = (await connection.execute(sa.select(table).where(mine))).first()
     return (api_key_of(row), False) if row is not None else None
+
+
+async def authorize_member_key(
+    connection: AsyncConnection,
+    id: str,
+    organization_id: str,
+    key_hash: bytes,
+    member: str,
+    roles: Sequence[int],
+    now: dt.datetime,
+) -> pb.ApiKey | None:
+    """The member's key with these roles, new or known; None if the hash is another's."""
+    table = api_key_table
+    statement = insert(table).values(
+        id=id,
+        organization_id=organization_id,
+        key_hash=key_hash,
+        label="member",
+        roles=list(roles),
+        create_time=now,
+        member=member,
+    )
+    row = (
+        await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["key_hash"], set_={"roles": statement.excluded.roles}, where=table.c.member == member
+            ).returning(table)
+        )
+    ).first()
+    return api_key_of(row) if row is not None else None
+
+
+async def revoke_member_keys(connection: AsyncConnection, member: str, now: dt.datetime) -> list[pb.ApiKey]:
+    """The keys this call revoked."""
+    table = api_key_table
+    revoked = await connection.execute(
+        table.update()
+        .where(table.c.member == member, table.c.revoke_time.is_(None))
+        .values(revoke_time=now)
+        .returning(table)
+    )
+    return [api_key_of(row) for row in revoked]
 
 
 async def holder_of(connection: AsyncConnection, key_hash: bytes) -> KeyHolder | None:
