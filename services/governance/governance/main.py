@@ -6,14 +6,18 @@ from pathlib import Path
 import grpc
 
 from governance.config import Config
+from governance.events import DataEvents
+from governance.mail import Mailer, post_of
 from governance.sealing import Sealer
-from governance.service import cooperatives, enactment
+from governance.service import cooperatives, enactment, membership
 from governance.service.ballot_box import BallotBox
 from governance.service.cooperatives import GovernanceService
 from governance.service.course import Course
 from governance.service.enactment import ProposalService
 from governance.service.mandates import MandateEvents
-from rochdale.governance.v1 import governance_pb2_grpc, proposals_pb2_grpc
+from governance.service.membership import MembershipService
+from rochdale.data_gateway.v1 import events_pb2 as gateway_events
+from rochdale.governance.v1 import governance_pb2_grpc, membership_pb2_grpc, proposals_pb2_grpc
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale_kit.boundary import Boundary
 from rochdale_kit.database import Database
@@ -44,13 +48,29 @@ async def build(config: Config) -> Service:
     box = BallotBox(database, sealer)
     governance = GovernanceService(database, keys)
     proposals = ProposalService(database, course, keys, box)
+    members = MembershipService(database, keys)
     mandates = MandateEvents(course)
+    heard = DataEvents(keys)
+    mailer = Mailer(database, post_of(config.mail_smtp_url, config.mail_directory), config.mail_sender)
     licensing = Consumer(
         "governance",
         "licensing",
         [
             on(licensing_events.MandateRequested, mandates.mandate_requested),
             on(licensing_events.MandateRequestClosed, mandates.mandate_request_closed),
+            on(licensing_events.LicenseAgreed, heard.license_agreed),
+            on(licensing_events.LicenseActivated, heard.license_activated),
+        ],
+        database,
+        nats,
+        telemetry,
+    )
+    gateways = Consumer(
+        "governance",
+        "data_gateway",
+        [
+            on(gateway_events.ContributionsRecorded, heard.contributions_recorded),
+            on(gateway_events.UsageRecorded, heard.usage_recorded),
         ],
         database,
         nats,
@@ -60,12 +80,17 @@ async def build(config: Config) -> Service:
     def register(server: grpc.aio.Server) -> None:
         governance_pb2_grpc.add_GovernanceServiceServicer_to_server(governance, server)
         proposals_pb2_grpc.add_ProposalServiceServicer_to_server(proposals, server)
+        membership_pb2_grpc.add_MembershipServiceServicer_to_server(members, server)
 
     service = Service("governance", telemetry)
     service.serve_grpc(
         config.grpc_address,
         Boundary(
-            {cooperatives.DESCRIPTOR: cooperatives.ACCESS, enactment.DESCRIPTOR: enactment.ACCESS},
+            {
+                cooperatives.DESCRIPTOR: cooperatives.ACCESS,
+                enactment.DESCRIPTOR: enactment.ACCESS,
+                membership.DESCRIPTOR: membership.ACCESS,
+            },
             Sessions(identity_keys),
             telemetry,
         ),
@@ -76,6 +101,8 @@ async def build(config: Config) -> Service:
     service.loop("keys", keys.run)
     service.loop("proposals", course.run)
     service.hear(licensing)
+    service.hear(gateways)
+    service.loop("mail", mailer.run)
     service.loop("outbox", Publisher("governance", database, nats, telemetry).run)
     service.check("database", database.check)
     service.check("identity keys", identity_keys.check)

@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 
 async def member_key_authorized(connection: AsyncConnection, event: governance.MemberKeyAuthorized) -> None:
-    """The member's key, made or with other roles. Heard twice it changes nothing."""
+    """The member's key, made or with other roles. A member has one; another they had stops working. Heard twice it changes
+    nothing."""
     organization_id = event.member.split("/")[1]
     if await store.organization(connection, organization_id) is None:
         raise Refusal("ORGANIZATION_UNKNOWN", f"{event.member} is of no organization known here.", member=event.member)
@@ -29,6 +30,8 @@ async def member_key_authorized(connection: AsyncConnection, event: governance.M
     if key is None:
         # Two persons cannot hold one secret; whoever had it first keeps it.
         log.warning("a key of %s is somebody else's already and is not taken", event.member)
+        return
+    await _revoke(connection, event.member, kept=event.key_hash)
 
 
 async def member_left(connection: AsyncConnection, event: governance.MemberLeft) -> None:
@@ -39,6 +42,6 @@ async def member_erased(connection: AsyncConnection, event: governance.MemberEra
     await _revoke(connection, event.member)
 
 
-async def _revoke(connection: AsyncConnection, member: str) -> None:
-    for key in await store.revoke_member_keys(connection, member, now()):
+async def _revoke(connection: AsyncConnection, member: str, kept: bytes = b"") -> None:
+    for key in await store.revoke_member_keys(connection, member, kept, now()):
         await announce(connection, events_pb2.KeyRevoked(api_key=key))

@@ -224,12 +224,14 @@ async def authorize_member_key(
     return api_key_of(row) if row is not None else None
 
 
-async def revoke_member_keys(connection: AsyncConnection, member: str, now: dt.datetime) -> list[pb.ApiKey]:
-    """The keys this call revoked."""
+async def revoke_member_keys(
+    connection: AsyncConnection, member: str, kept: bytes, now: dt.datetime
+) -> list[pb.ApiKey]:
+    """The keys this call revoked: all of the member's but the one with that hash."""
     table = api_key_table
     revoked = await connection.execute(
         table.update()
-        .where(table.c.member == member, table.c.revoke_time.is_(None))
+        .where(table.c.member == member, table.c.key_hash != kept, table.c.revoke_time.is_(None))
         .values(revoke_time=now)
         .returning(table)
     )

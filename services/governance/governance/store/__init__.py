@@ -1,5 +1,29 @@
 """Governance's queries, one file a noun."""
 
-from governance.store import consents, contributions, cooperatives, members, notices, proposals, rules, votes
+from governance.store import (
+    consents,
+    contributions,
+    cooperatives,
+    deletions,
+    invitations,
+    members,
+    notices,
+    proposals,
+    rules,
+    uses,
+    votes,
+)
 
-__all__ = ["consents", "contributions", "cooperatives", "members", "notices", "proposals", "rules", "votes"]
+__all__ = [
+    "consents",
+    "contributions",
+    "cooperatives",
+    "deletions",
+    "invitations",
+    "members",
+    "notices",
+    "proposals",
+    "rules",
+    "uses",
+    "votes",
+]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from governance.store.membership_tables import contribution_table
 from governance.store.tables import member_table
+from rochdale.data_gateway.v1.events_pb2 import MemberContribution
+from rochdale.governance.v1 import membership_pb2 as pb
+from rochdale_kit.clock import to_timestamp
 
 
 def latest(datasets: Sequence[str]) -> sa.Subquery:
@@ -42,3 +47,56 @@ async def counts(connection: AsyncConnection, datasets: Sequence[str]) -> tuple[
     ).join(last, sa.and_(last.c.dataset == table.c.dataset, last.c.number == table.c.number))
     members, rows = (await connection.execute(statement)).one()
     return int(members), int(rows)
+
+
+async def save(
+    connection: AsyncConnection,
+    cooperative_id: str,
+    version: str,
+    contributions: Sequence[MemberContribution],
+    now: dt.datetime,
+) -> None:
+    """What members have in a version (resource name); told again it changes nothing."""
+    dataset, _, number = version.partition("/versions/")
+    prefix = f"cooperatives/{cooperative_id}/members/"
+    rows = [
+        {
+            "member_id": one.member.removeprefix(prefix),
+            "version": version,
+            "dataset": dataset,
+            "number": int(number),
+            "row_count": one.row_count,
+            "rows_hash": one.rows_hash,
+            "record_time": now,
+        }
+        for one in contributions
+        if one.member.startswith(prefix)
+    ]
+    for start in range(0, len(rows), 2_000):
+        await connection.execute(
+            insert(contribution_table).values(rows[start : start + 2_000]).on_conflict_do_nothing()
+        )
+
+
+async def contributions(
+    connection: AsyncConnection, member: str, before: tuple[str, int] | None, limit: int
+) -> list[pb.Contribution]:
+    """A member's (resource name), by dataset from the end of the alphabet, latest version first."""
+    table = contribution_table
+    statement = (
+        sa.select(table)
+        .where(table.c.member_id == member.rsplit("/", 1)[1])
+        .order_by(table.c.dataset.desc(), table.c.number.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        statement = statement.where(sa.tuple_(table.c.dataset, table.c.number) < sa.tuple_(*map(sa.literal, before)))
+    return [
+        pb.Contribution(
+            version=row.version,
+            row_count=row.row_count,
+            rows_hash=row.rows_hash,
+            record_time=to_timestamp(row.record_time),
+        )
+        for row in await connection.execute(statement)
+    ]

@@ -118,3 +118,71 @@ async def members(connection: AsyncConnection, cooperative_id: str, after: str |
     if after is not None:
         statement = statement.where(table.c.reference > after)
     return [member_of(row) for row in await connection.execute(statement)]
+
+
+async def by_reference(
+    connection: AsyncConnection, cooperative_id: str, reference: str, lock: bool = False
+) -> pb.Member | None:
+    table = member_table
+    statement = sa.select(table).where(table.c.cooperative_id == cooperative_id, table.c.reference == reference)
+    row = (await connection.execute(statement.with_for_update(key_share=True) if lock else statement)).first()
+    return member_of(row) if row is not None else None
+
+
+async def by_references(
+    connection: AsyncConnection, cooperative_id: str, references: Sequence[str]
+) -> dict[str, pb.Member]:
+    """Members in good standing by reference."""
+    table = member_table
+    statement = sa.select(table).where(
+        table.c.cooperative_id == cooperative_id,
+        table.c.reference.in_(references),
+        table.c.state == pb.MEMBER_STATE_ACTIVE,
+    )
+    return {row.reference: member_of(row) for row in await connection.execute(statement)}
+
+
+async def by_key(connection: AsyncConnection, key_hash: bytes) -> pb.Member | None:
+    """Whose key has this hash, in whichever cooperative."""
+    row = (await connection.execute(sa.select(member_table).where(member_table.c.key_hash == key_hash))).first()
+    return member_of(row) if row is not None else None
+
+
+async def key_hash(connection: AsyncConnection, name: str) -> bytes | None:
+    table = member_table
+    statement = sa.select(table.c.key_hash).where(table.c.id == name.rsplit("/", 1)[1])
+    found: bytes | None = (await connection.execute(statement)).scalar_one_or_none()
+    return found
+
+
+async def insert_one(
+    connection: AsyncConnection, cooperative_id: str, id: str, reference: str, now: dt.datetime, **values: object
+) -> pb.Member:
+    """A new person; whether they count as a member is for the caller, who counts them."""
+    row = (
+        await connection.execute(
+            member_table.insert()
+            .values(id=id, cooperative_id=cooperative_id, reference=reference, join_time=now, **values)
+            .returning(member_table)
+        )
+    ).one()
+    return member_of(row)
+
+
+async def update(connection: AsyncConnection, name: str, **values: object) -> pb.Member:
+    """The member with these columns changed."""
+    table = member_table
+    row = (
+        await connection.execute(
+            table.update().where(table.c.id == name.rsplit("/", 1)[1]).values(**values).returning(table)
+        )
+    ).one()
+    return member_of(row)
+
+
+async def count(connection: AsyncConnection, cooperative_id: str, change: int) -> None:
+    """One member more, or less."""
+    table = cooperative_table
+    await connection.execute(
+        table.update().where(table.c.id == cooperative_id).values(member_count=table.c.member_count + change)
+    )

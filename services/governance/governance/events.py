@@ -1,0 +1,74 @@
+"""What governance hears of members' data: contributions and deliveries from gateways, licenses from licensing."""
+
+from __future__ import annotations
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from governance import domain, store
+from governance.withdrawing import issue_notices
+from rochdale.data_gateway.v1 import events_pb2 as gateway_events
+from rochdale.governance.v1 import membership_pb2 as pb
+from rochdale.licensing.v1 import events_pb2 as licensing_events
+from rochdale_kit.clock import from_timestamp, now
+from rochdale_kit.keyring import LiveKeyring
+from rochdale_kit.refusals import Kind, Refusal
+
+
+class DataEvents:
+    """Handlers. The same event twice, or late, changes nothing."""
+
+    def __init__(self, keys: LiveKeyring) -> None:
+        self._keys = keys
+
+    async def license_agreed(self, connection: AsyncConnection, event: licensing_events.LicenseAgreed) -> None:
+        await store.uses.keep_license(connection, event.license)
+
+    async def license_activated(self, connection: AsyncConnection, event: licensing_events.LicenseActivated) -> None:
+        await store.uses.keep_license(connection, event.license)
+
+    async def contributions_recorded(
+        self, connection: AsyncConnection, event: gateway_events.ContributionsRecorded
+    ) -> None:
+        """What members have in a version, as far as they are the cooperative's own."""
+        parts = event.version.split("/")
+        if len(parts) != 6 or not parts[5].isdigit():
+            raise Refusal("EVENT_ILL_FORMED", f"'{event.version}' is no version.", version=event.version)
+        await store.contributions.save(connection, parts[1], event.version, event.contributions, now())
+
+    async def usage_recorded(self, connection: AsyncConnection, event: gateway_events.UsageRecorded) -> None:
+        """Notes a delivery. The first one of a version to somebody is told to the members whose rows were in it; one that
+        is heard of after a withdrawal, but was made before, gets its notice to delete."""
+        cooperative_id = await store.uses.cooperative_of(connection, event.license)
+        if cooperative_id is None:
+            raise Refusal(
+                "LICENSE_NOT_YET_KNOWN", f"{event.license} was used before it was heard of.", Kind.UNAVAILABLE
+            )
+        if not event.version.startswith(f"cooperatives/{cooperative_id}/"):
+            raise Refusal(
+                "EVENT_ILL_FORMED", f"{event.license} is not a license of {event.version}.", license=event.license
+            )
+        at = from_timestamp(event.record_time)
+        if not await store.uses.keep_delivery(connection, cooperative_id, event.license, event.version, at):
+            return
+        delivered = await store.uses.delivered_to(connection, event.license, event.version)
+        if not delivered:
+            return
+        dataset = event.version.partition("/versions/")[0]
+        history = await store.consents.history(connection, [id for id, _ in delivered], [dataset])
+        concerned = [id for id, one in delivered if domain.deletions.reached(one, history.get(id, []))]
+        recipient, heard = delivered[0][1].recipient, now()
+        await store.notices.tell_some(
+            connection,
+            concerned,
+            pb.NOTICE_KIND_USE,
+            f"{recipient.rsplit('/', 1)[1]} received your rows of {dataset.rsplit('/', 1)[1]}",
+            f"{recipient} received {event.version} under {event.license}. Your uses say under which vote, and for how much.",
+            event.license,
+            heard,
+        )
+        for id in concerned:
+            live = any(not consent.HasField("end_time") for consent in history[id])
+            if not live:
+                member = f"cooperatives/{cooperative_id}/members/{id}"
+                ground = pb.DELETION_GROUND_WITHDRAWAL
+                await issue_notices(connection, member, [dataset], ground, heard, self._keys.current)
