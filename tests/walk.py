@@ -129,11 +129,13 @@ class MarketPeople(People):
         """A verified cooperative with members and one who votes, and its gateway up."""
         made = await assembly.found(self, id)
         self.assemblies[id] = made
-        if members:
-            await self.stub("governance").AddMembers(
-                governance.AddMembersRequest(request_id=request_id(), parent=f"cooperatives/{id}", references=members),
-                metadata=made.steward.metadata,
+        for start in range(0, len(members or []), 1_000):
+            request = governance.AddMembersRequest(
+                request_id=request_id(),
+                parent=f"cooperatives/{id}",
+                references=(members or [])[start : start + 1_000],
             )
+            await self.stub("governance").AddMembers(request, metadata=made.steward.metadata)
         await eventually(lambda: self.gateway(id))
         return made.steward
 

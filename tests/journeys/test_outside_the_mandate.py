@@ -13,15 +13,16 @@ from rochdale.licensing.v1 import licensing_pb2 as licensing
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
 
-WISH = licensing.Wish(
-    actions=[scope.USE_ACTION_ANALYZE, scope.USE_ACTION_FINETUNE], price=Money(amount_minor=500_000, currency="EUR")
-)
+TUNE, PRETRAIN = scope.USE_ACTION_FINETUNE, scope.USE_ACTION_PRETRAIN
 
 
-async def ask(market: MarketPeople, shelf: Shelf, person: Any) -> licensing.MandateRequest:
+async def ask(
+    market: MarketPeople, shelf: Shelf, person: Any, action: scope.UseAction.ValueType
+) -> licensing.MandateRequest:
+    wish = licensing.Wish(actions=[scope.USE_ACTION_ANALYZE, action], price=Money(amount_minor=500_000, currency="EUR"))
     asked = await market.stub("licensing").RequestMandate(
         licensing.RequestMandateRequest(
-            request_id=request_id(), offering=shelf.offering.name, wish=WISH, message="We would tune a model."
+            request_id=request_id(), offering=shelf.offering.name, wish=wish, message="We would tune a model."
         ),
         metadata=person.metadata,
     )
@@ -47,11 +48,11 @@ async def test_members_agree_and_the_negotiation_goes_on_by_itself(market: Marke
     async with refused("REQUEST_OUTSIDE_OFFERING", escapes="actions"):
         await market.stub("licensing").RequestLicense(
             licensing.RequestLicenseRequest(
-                request_id=request_id(), offering=shelf.offering.name, wish=licensing.Wish(actions=WISH.actions)
+                request_id=request_id(), offering=shelf.offering.name, wish=licensing.Wish(actions=[TUNE])
             ),
             metadata=buyer.metadata,
         )
-    asked = await ask(market, shelf, buyer)
+    asked = await ask(market, shelf, buyer, TUNE)
     assert any("finetune" in one.lower() or "fine-tune" in one for one in asked.outside), asked.outside
     assert asked.HasField("respond_by_time")
 
@@ -112,7 +113,7 @@ async def test_members_agree_and_the_negotiation_goes_on_by_itself(market: Marke
 
 async def test_members_decline_and_the_buyer_reads_why(market: MarketPeople, shelf: Shelf) -> None:
     buyer = await market.licensee("hopeful", COMPANY)
-    asked = await ask(market, shelf, buyer)
+    asked = await ask(market, shelf, buyer, PRETRAIN)
     drafted = await until(market, buyer, asked.name, licensing.MANDATE_REQUEST_STATE_DRAFTED)
     cooperative = market.assemblies["valley-health"]
     proposal = await cooperative.show(drafted.proposal)
