@@ -188,7 +188,7 @@ class Electorate:
     def __init__(self, story: Story, cooperative: str, codes: dict[str, str]) -> None:
         self.story = story
         self.cooperative = f"cooperatives/{cooperative}"
-        addresses = read_addresses(story.market)
+        self.addresses = addresses = read_addresses(story.market)
         self.people = [(Market(addresses, secret := make_secret()), secret, code) for code in codes.values()]
 
     def _each(self, what: str, act: Any) -> list[Any]:
@@ -201,12 +201,15 @@ class Electorate:
         return done
 
     def join(self) -> None:
+        # Nobody has a session yet: the code is what lets them in.
+        door = Market(self.addresses)
+
         def accept(item: Any) -> Any:
-            _, (market, secret, code) = item
+            _, (_, secret, code) = item
             request = membership_pb2.AcceptInvitationRequest(
                 parent=self.cooperative, code=code, key_hash=key_hash(secret)
             )
-            market.call(market.membership.AcceptInvitation, request)
+            door.call(door.membership.AcceptInvitation, request)
 
         with self.story.timed(f"{len(self.people)} members accept their invitations, each with a key of their own."):
             self._each("joining", accept)
@@ -464,7 +467,7 @@ def tell(story: Story) -> None:
         )
         mine = story.type("rosa", "member", "uses")
         story.say(f"Rosa sees who received her rows: {', '.join(sorted({one['recipient'] for one in mine['uses']}))}.")
-        story.type("rosa", "consent", "withdraw")
+        story.type("rosa", "consent", "withdraw", "randhie")
         started = time.perf_counter()
         her_rows = int((original["zper"].astype(str) == references[0]).sum())
         after = wait_for(story, "her rows going", lambda: load(f"{free_profile}#valley-health.data.randhie"),

@@ -21,6 +21,8 @@ from rochdale.client.upload import upload
 from rochdale.client.views import columns_table, sample_table
 from rochdale.data_gateway.v1 import data_gateway_pb2
 
+# A cooperative's gateway on a laptop starts when the cooperative is founded.
+_GATEWAY_SECONDS = 20.0
 _POLL_SECONDS = 0.25
 # How long a version may take from the gateway to the catalog before we say that something is slow.
 _PUBLISH_SECONDS = 60.0
@@ -96,7 +98,7 @@ def add(
         languages=flat(language),
         citation=citation,
     )
-    gateway = market.gateway(created.parent)
+    gateway = _gateway(market, created.parent)
     start = data_gateway_pb2.StartIngestionRequest(
         request_id=same_request(request_id, "ingestion"),
         dataset=name,
@@ -234,3 +236,16 @@ def _published(market: Market, name: str) -> catalog_pb2.Version:
                     {"version": name},
                 )
             time.sleep(_POLL_SECONDS)
+
+
+def _gateway(market: Market, cooperative: str) -> Gateway:
+    """The cooperative's gateway; one that starts with its cooperative is waited for."""
+    deadline = time.monotonic() + _GATEWAY_SECONDS
+    with spinner("Waiting for your gateway"):
+        while True:
+            try:
+                return market.gateway(cooperative)
+            except MarketError as error:
+                if error.reason != "NOT_FOUND" or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.3)
