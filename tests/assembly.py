@@ -117,17 +117,18 @@ class Assembly:
             ),
             metadata=self.steward.metadata,
         )
-        joined = []
-        for code in codes.values():
-            secret = new_secret()
-            member = await self.members_desk.AcceptInvitation(
-                membership.AcceptInvitationRequest(
-                    parent=self.name, code=code, key_hash=hashlib.sha256(secret.encode()).digest()
-                )
-            )
-            joined.append(Member(member.name, await self.sign_in(secret)))
+        joined = list(await asyncio.gather(*(self._accept(code) for code in codes.values())))
         self.voters.extend(joined)
         return joined
+
+    async def _accept(self, code: str) -> Member:
+        secret = new_secret()
+        member = await self.members_desk.AcceptInvitation(
+            membership.AcceptInvitationRequest(
+                parent=self.name, code=code, key_hash=hashlib.sha256(secret.encode()).digest()
+            )
+        )
+        return Member(member.name, await self.sign_in(secret))
 
     async def sign_in(self, secret: str) -> Person:
         """A session of a member's key, once identity has heard of it."""
