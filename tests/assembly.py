@@ -21,6 +21,7 @@ from rochdale.governance.v1 import governance_pb2_grpc, membership_pb2_grpc, pro
 from rochdale.governance.v1 import membership_pb2 as membership
 from rochdale.governance.v1 import proposals_pb2 as proposals
 from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.chain import hash_of_offering, hash_of_rule, hash_of_rule_end
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.cooperative_keys import introduce
@@ -59,6 +60,24 @@ def quick_charter(**changed: Any) -> governance.Charter:
             )
             for decision_class in CLASSES
         ],
+    )
+
+
+def asked(cooperative: str) -> scope_pb2.SharingScope:
+    """Something small to decide on: a ROUTINE rule about the cooperative's (bare id) wool."""
+    return scope_pb2.SharingScope(
+        datasets=[
+            scope_pb2.DatasetScope(
+                dataset=f"cooperatives/{cooperative}/datasets/wool", first_version=1, columns=["weight"]
+            )
+        ],
+        categories=[scope_pb2.BUYER_CATEGORY_ACADEMIC],
+        purposes=["AcademicResearch"],
+        actions=[scope_pb2.USE_ACTION_ANALYZE],
+        max_mode=scope_pb2.ACCESS_MODE_STREAM,
+        floor_price=Money(amount_minor=0, currency="EUR"),
+        territories=["WORLD"],
+        max_duration_seconds=86_400,
     )
 
 

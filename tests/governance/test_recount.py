@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from fractions import Fraction
 
-from assembly import found, quick_charter
+from assembly import asked, found, quick_charter
 from house import House, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +17,6 @@ from paper_vote import ABSTAIN, NO, YES, Poll, decision_rule
 from rochdale.governance.v1 import decisions_pb2 as decisions
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import proposals_pb2 as pb
-from rochdale.type.v1 import scope_pb2 as scope
-from rochdale.type.v1.money_pb2 import Money
 
 WORDS = {"BALLOT_CHOICE_YES": 0, "BALLOT_CHOICE_NO": 1, "BALLOT_CHOICE_ABSTAIN": 2}
 
@@ -162,7 +160,7 @@ async def test_random_votes_through_the_rpcs_recount_the_same(house: House) -> N
                     ),
                     metadata=who.metadata,
                 )
-        draft = pb.RuleDraft(effect=governance.RULE_EFFECT_ALLOW, scope=_asked(id))
+        draft = pb.RuleDraft(effect=governance.RULE_EFFECT_ALLOW, scope=asked(id))
         frozen = await assembly.freeze(await assembly.draft([draft]))
         for _ in range(chance.randint(0, 40)):
             voter = chance.choice(assembly.voters)
@@ -200,18 +198,3 @@ def _with_delegation(chance: random.Random) -> governance.Charter:
     )
     charter.decision_rules[2].delegation = False
     return charter
-
-
-def _asked(cooperative: str) -> scope.SharingScope:
-    return scope.SharingScope(
-        datasets=[
-            scope.DatasetScope(dataset=f"cooperatives/{cooperative}/datasets/wool", first_version=1, columns=["weight"])
-        ],
-        categories=[scope.BUYER_CATEGORY_ACADEMIC],
-        purposes=["AcademicResearch"],
-        actions=[scope.USE_ACTION_ANALYZE],
-        max_mode=scope.ACCESS_MODE_STREAM,
-        floor_price=Money(amount_minor=0, currency="EUR"),
-        territories=["WORLD"],
-        max_duration_seconds=86_400,
-    )

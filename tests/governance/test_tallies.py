@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
-from assembly import Assembly, Member, found, quick_charter
+from assembly import Assembly, Member, asked, found, quick_charter
 from house import House, refused, request_id
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -18,8 +18,6 @@ from governance.domain import ballots
 from rochdale.governance.v1 import decisions_pb2 as decisions
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import proposals_pb2 as pb
-from rochdale.type.v1 import scope_pb2 as scope
-from rochdale.type.v1.money_pb2 import Money
 
 SCENARIOS = yaml.safe_load((Path(__file__).parents[1] / "scenarios" / "tallies.yaml").read_text())
 PASSED = (pb.PROPOSAL_STATE_DISSENT_WINDOW, pb.PROPOSAL_STATE_AWAITING_SIGNATURE)
@@ -50,21 +48,6 @@ def charter_of(scenario: dict[str, Any]) -> governance.Charter:
         for one in made.decision_rules[:2]:
             one.delegation = True
     return made
-
-
-def asked(cooperative: str) -> scope.SharingScope:
-    return scope.SharingScope(
-        datasets=[
-            scope.DatasetScope(dataset=f"cooperatives/{cooperative}/datasets/wool", first_version=1, columns=["weight"])
-        ],
-        categories=[scope.BUYER_CATEGORY_ACADEMIC],
-        purposes=["AcademicResearch"],
-        actions=[scope.USE_ACTION_ANALYZE],
-        max_mode=scope.ACCESS_MODE_STREAM,
-        floor_price=Money(amount_minor=0, currency="EUR"),
-        territories=["WORLD"],
-        max_duration_seconds=86_400,
-    )
 
 
 async def delegate(assembly: Assembly, who: Member, to: Member) -> None:
