@@ -20,6 +20,7 @@ from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import governance_pb2_grpc, membership_pb2_grpc, proposals_pb2_grpc
 from rochdale.governance.v1 import membership_pb2 as membership
 from rochdale.governance.v1 import proposals_pb2 as proposals
+from rochdale.identity.v1 import identity_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.chain import hash_of_offering, hash_of_rule, hash_of_rule_end
@@ -152,6 +153,19 @@ class Assembly:
     async def sign_in(self, secret: str) -> Person:
         """A session of a member's key, once identity has heard of it."""
         return await patiently(lambda: self.people.session(self.authority.cooperative, secret), "KEY_INVALID")
+
+    async def appoint(self, member: Member) -> Member:
+        """The member as a steward, signed in anew once identity has heard of it."""
+        await self.members_desk.SetSteward(
+            membership.SetStewardRequest(name=member.name, steward=True), metadata=self.steward.metadata
+        )
+        secret, deadline = member.person.secret, time.monotonic() + 20
+        while True:
+            session = await self.people.identity.IssueSession(identity_pb2.IssueSessionRequest(secret=secret))
+            if identity_pb2.ROLE_STEWARD in session.roles:
+                return Member(member.name, await self.sign_in(secret))
+            assert time.monotonic() < deadline, "identity has not heard of the appointment"
+            await asyncio.sleep(0.02)
 
     # ---- decisions ----
 

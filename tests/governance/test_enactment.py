@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 
 import sqlalchemy as sa
-from assembly import Assembly, Member, asked, found, quick_charter
+from assembly import Assembly, asked, found, quick_charter
 from house import House, refused, request_id
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -14,9 +13,7 @@ from governance.sealing import Sealer
 from governance.service.course import Course
 from rochdale.governance.v1 import decisions_pb2 as decisions
 from rochdale.governance.v1 import governance_pb2 as governance
-from rochdale.governance.v1 import membership_pb2 as membership
 from rochdale.governance.v1 import proposals_pb2 as pb
-from rochdale.identity.v1 import identity_pb2
 from rochdale_kit.clock import now, to_timestamp
 from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.database import Database
@@ -51,19 +48,6 @@ async def course_of(house: House) -> tuple[Course, Database]:
     keys = LiveKeyring(database, sealing, dt.timedelta(days=36_500))
     await keys.refresh()
     return Course(database, keys, Sealer(sealing)), database
-
-
-async def steward_of(assembly: Assembly, member: Member) -> Member:
-    """The member as a steward, signed in anew once identity has heard of it."""
-    await assembly.members_desk.SetSteward(
-        membership.SetStewardRequest(name=member.name, steward=True), metadata=assembly.steward.metadata
-    )
-    secret = member.person.secret
-    while True:
-        session = await assembly.people.identity.IssueSession(identity_pb2.IssueSessionRequest(secret=secret))
-        if identity_pb2.ROLE_STEWARD in session.roles:
-            return Member(member.name, await assembly.sign_in(secret))
-        await asyncio.sleep(0.02)
 
 
 async def test_a_text_edited_in_the_database_is_annulled_not_enacted(house: House) -> None:
@@ -114,7 +98,7 @@ async def test_nothing_is_enacted_by_another_key(house: House) -> None:
 async def test_a_conflicted_steward_neither_sponsors_nor_enacts(house: House) -> None:
     charter = quick_charter(voting_seconds=60, sponsor_min=2)
     assembly = await found(house, "conflict", charter, voters=3)
-    steward = await steward_of(assembly, assembly.voters[0])
+    steward = await assembly.appoint(assembly.voters[0])
     author = assembly.voters[1]
     draft = pb.RuleDraft(effect=governance.RULE_EFFECT_ALLOW, scope=asked("conflict"))
     proposal = await assembly.draft([draft], by=author.person)
@@ -156,7 +140,7 @@ async def test_an_open_challenge_holds_the_enactment_and_an_upheld_one_annuls(ho
     async with refused("STEWARD_CONFLICTED"):
         # It was drafted in the cooperative's name, by a key without a member.
         await assembly.votes_desk.ResolveChallenge(answer, metadata=assembly.steward.metadata)
-    judge = await steward_of(assembly, assembly.voters[1])
+    judge = await assembly.appoint(assembly.voters[1])
     annulled = await assembly.votes_desk.ResolveChallenge(answer, metadata=judge.metadata)
     assert challenged.challenges[0].number == 1 and annulled.state == pb.PROPOSAL_STATE_ANNULLED
 
