@@ -17,7 +17,7 @@ async def house(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) ->
     await server.start()
     house = House(postgres, server, tmp_path_factory.mktemp("house"))
     await house.start("identity")
-    await house.start("governance", mail_directory=tmp_path_factory.mktemp("mail"))
+    await house.start("governance", mail_directory=house.folder / "mail")
     yield house
     await house.stop()
     await server.stop()

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from governance import domain, store
 from governance.withdrawing import issue_notices
 from rochdale.data_gateway.v1 import events_pb2 as gateway_events
+from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import membership_pb2 as pb
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale_kit.clock import from_timestamp, now
@@ -70,5 +71,7 @@ class DataEvents:
             live = any(not consent.HasField("end_time") for consent in history[id])
             if not live:
                 member = f"cooperatives/{cooperative_id}/members/{id}"
-                ground = pb.DELETION_GROUND_WITHDRAWAL
+                known = await store.members.member(connection, member)
+                erased = known is not None and known.state == governance.MEMBER_STATE_ERASED
+                ground = pb.DELETION_GROUND_ERASURE if erased else pb.DELETION_GROUND_WITHDRAWAL
                 await issue_notices(connection, member, [dataset], ground, heard, self._keys.current)
