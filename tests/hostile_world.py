@@ -2,19 +2,24 @@
 
 import dataclasses
 import hashlib
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 from house import Person, new_secret, request_id
-from walk import ACADEMIC, COMPANY, MarketPeople, Purchase
+from walk import ACADEMIC, COMPANY, MarketPeople, NotYet, Purchase, eventually
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.billing.v1 import billing_pb2 as billing
 from rochdale.catalog.v1 import catalog_pb2 as catalog
 from rochdale.data_gateway.v1 import data_gateway_pb2 as gateway
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
+from rochdale.governance.v1 import membership_pb2 as membership
+from rochdale.governance.v1 import proposals_pb2 as proposals
 from rochdale.identity.v1 import identity_pb2 as identity
 from rochdale.licensing.v1 import licensing_pb2 as licensing
+from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
 
 # One member's reference; it may be in no log, trace or event.
@@ -40,6 +45,11 @@ class Things:
     grant: str
     token: str
     ingestion: str
+    member: str
+    proposal: str
+    consent: str
+    deletion_notice: str
+    mandate_request: str
 
     def names(self) -> list[str]:
         """The longest first, so that one inside another is replaced last."""
@@ -63,6 +73,11 @@ ABSENT = Things(
     grant=f"grants/gra_{NOBODYS}",
     token=f"tok_{NOBODYS}",
     ingestion=f"ingestions/ing_{NOBODYS}",
+    member=f"cooperatives/no-such-coop/members/mem_{NOBODYS}",
+    proposal=f"cooperatives/no-such-coop/proposals/prop_{NOBODYS}",
+    consent=f"cooperatives/no-such-coop/members/mem_{NOBODYS}/consents/con_{NOBODYS}",
+    deletion_notice=f"deletionNotices/del_{NOBODYS}",
+    mandate_request=f"mandateRequests/mreq_{NOBODYS}",
 )
 
 
@@ -78,6 +93,12 @@ class Stage:
     token: broker.IssuedToken
     strangers: dict[str, Person]
     operator: Person
+    # Members of the victims' cooperative, each with a key: whose things the victim's are, and one beside them.
+    member: Person
+    neighbor: Person
+    # The victims' gateway's own session.
+    gateway: Person
+    code: str
 
 
 async def unverified(market: MarketPeople, id: str, kind: identity.OrganizationKind.ValueType) -> Person:
@@ -95,9 +116,13 @@ async def unverified(market: MarketPeople, id: str, kind: identity.OrganizationK
     return await market.session(id, secret)
 
 
-async def gateway_stub(market: MarketPeople, cooperative: str) -> Any:
+async def gateway_channel(market: MarketPeople, cooperative: str) -> grpc.aio.Channel:
     door = await market.gateway(cooperative)
-    return data_gateway_pb2_grpc.DataGatewayServiceStub(market.channel_at(door.control_address))
+    return market.channel_at(door.control_address)
+
+
+async def gateway_stub(market: MarketPeople, cooperative: str) -> Any:
+    return data_gateway_pb2_grpc.DataGatewayServiceStub(await gateway_channel(market, cooperative))
 
 
 async def set_stage(market: MarketPeople) -> Stage:
@@ -106,7 +131,10 @@ async def set_stage(market: MarketPeople) -> Stage:
     version = await market.add_dataset(
         steward, "covetable", f"zper,visits\n{MEMBER},3\nzper-2,4\n".encode() * 30, "zper"
     )
+    await market.consent(steward, "cooperatives/victims/datasets/covetable", [MEMBER, "zper-2"])
+    cooperative = market.assemblies["victims"]
     offering = await market.offer(steward, version, {ACADEMIC: 0, COMPANY: 120_000})
+    member, neighbor, withdrawn = await cooperative.join(MEMBER, "neighbor", "zper-2")
     buyer = await market.licensee("honest", ACADEMIC)
     free = Purchase(buyer, offering.name)
     token = await market.buy(free)
@@ -144,6 +172,50 @@ async def set_stage(market: MarketPeople) -> Stage:
         ),
         metadata=steward.metadata,
     )
+    mandate = await market.stub("licensing").RequestMandate(
+        licensing.RequestMandateRequest(
+            request_id=request_id(),
+            offering=offering.name,
+            wish=licensing.Wish(actions=[scope.USE_ACTION_FINETUNE]),
+            message="We would tune.",
+        ),
+        metadata=payer.metadata,
+    )
+    proposal = await cooperative.votes_desk.CreateProposal(
+        proposals.CreateProposalRequest(
+            request_id=request_id(),
+            parent="cooperatives/victims",
+            title="Ours",
+            body="Not yet.",
+            delta=proposals.PolicyDelta(end_rules=[offering.tiers[0].sharing_rule]),
+        ),
+        metadata=steward.metadata,
+    )
+    consent = await cooperative.members_desk.GiveConsent(
+        membership.GiveConsentRequest(
+            request_id=request_id(),
+            parent=member.name,
+            dataset="cooperatives/victims/datasets/covetable",
+            purposes=["ResearchAndDevelopment"],
+            categories=[ACADEMIC],
+            notice_hash="0" * 64,
+            language="en",
+        ),
+        metadata=member.metadata,
+    )
+    await market.files(free, token)
+    await cooperative.members_desk.WithdrawConsent(
+        membership.WithdrawConsentRequest(parent=withdrawn.name), metadata=withdrawn.metadata
+    )
+
+    async def noticed() -> str:
+        page = await cooperative.members_desk.ListDeletionNotices(
+            membership.ListDeletionNoticesRequest(), metadata=steward.metadata
+        )
+        if not page.deletion_notices:
+            raise NotYet("notice")
+        return str(page.deletion_notices[0].name)
+
     things = Things(
         cooperative="victims",
         buyer="payer",
@@ -160,6 +232,11 @@ async def set_stage(market: MarketPeople) -> Stage:
         grant=grants.grants[0].name,
         token=token.token_id,
         ingestion=ingestion.name,
+        member=member.name,
+        proposal=proposal.name,
+        consent=consent.name,
+        deletion_notice=await eventually(noticed),
+        mandate_request=mandate.name,
     )
 
     rival = await market.found("rivals")
@@ -172,4 +249,26 @@ async def set_stage(market: MarketPeople) -> Stage:
         "unverified cooperative": await unverified(market, "unknown-coop", identity.ORGANIZATION_KIND_COOPERATIVE),
         "unverified buyer": await unverified(market, "unknown-buyer", identity.ORGANIZATION_KIND_BUYER),
     }
-    return Stage(things, steward, buyer, offering, free, token, strangers, await market.operator())
+    code = secrets.token_hex(16)
+    await cooperative.members_desk.InviteMembers(
+        membership.InviteMembersRequest(
+            request_id=request_id(),
+            parent="cooperatives/victims",
+            invitations=[membership.Invitation(reference="invited", code_hash=hashlib.sha256(code.encode()).digest())],
+        ),
+        metadata=steward.metadata,
+    )
+    return Stage(
+        things,
+        steward,
+        buyer,
+        offering,
+        free,
+        token,
+        strangers,
+        await market.operator(),
+        member.person,
+        neighbor.person,
+        await market.colleague(steward, identity.ROLE_GATEWAY),
+        code,
+    )

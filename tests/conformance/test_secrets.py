@@ -123,12 +123,21 @@ async def test_no_secret_is_said(ears: Ears) -> None:
         "the webhook's secret": market.market.plan.webhook_secret,
         "the key at Stripe": "sk_test_simulator",
         "a member": MEMBER,
+        "an invitation": stage.code,
+        "a member's key": stage.member.secret,
     }
     planted |= dict(files_with_secrets(market.market.home))
     assert len(planted) > 20
     said = list(ears.said())
     assert len(ears.events) > 10 and ears.collector.heard and sum(len(text) for _, text in said[:6]) > 0
-    found = [(name, where) for where, text in said for name, secret in planted.items() if secret.encode() in text]
+    # A gateway knows whose rows are whose by the cooperative's own reference, and hears it in these two events alone.
+    consents = (b"governance.v1.ConsentRecorded", b"governance.v1.ConsentWithdrawn")
+    found = [
+        (name, where)
+        for where, text in said
+        for name, secret in planted.items()
+        if secret.encode() in text and not (name == "a member" and any(kind in text for kind in consents))
+    ]
     assert not found
 
 

@@ -71,7 +71,7 @@ async def test_what_a_member_says_takes_the_place_of_what_they_said(house: House
     assert second.status == pb.CONSENT_STATUS_REFUSED
     assert await assembly.members_desk.GiveConsent(refusal, metadata=rosa.metadata) == second
     page = await assembly.members_desk.ListConsents(pb.ListConsentsRequest(parent=rosa.name), metadata=rosa.metadata)
-    assert [one.status for one in page.consents] == [pb.CONSENT_STATUS_REFUSED, pb.CONSENT_STATUS_SUPERSEDED]
+    assert [one.status for one in page.consents] == [pb.CONSENT_STATUS_REFUSED, pb.CONSENT_STATUS_WITHDRAWN]
     (item,) = await live(house, assembly)
     assert (item.reference, item.consent.status) == ("voter-1", pb.CONSENT_STATUS_REFUSED)
     assert not item.consent.notice_hash

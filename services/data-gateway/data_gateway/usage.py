@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import logging
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ _CACHE_SIZE = 100_000
 class _Count:
     grant: str
     license: str
+    # When the first of it left: told a second later, it may be later than a withdrawal that came after it.
+    begun: dt.datetime
     sent_bytes: int = 0
     listed_files: int = 0
 
@@ -53,7 +56,7 @@ class UsageMeter:
     def _count(self, leave: Leave, version: str) -> _Count:
         key = (leave.token_id, version)
         if (count := self._counts.get(key)) is None:
-            count = self._counts[key] = _Count(leave.grant.name, leave.grant.license)
+            count = self._counts[key] = _Count(leave.grant.name, leave.grant.license, now())
         return count
 
     async def run(self) -> None:
@@ -83,12 +86,13 @@ class UsageMeter:
                         version=version,
                         sent_bytes=count.sent_bytes,
                         listed_files=min(count.listed_files, 2**31 - 1),
-                        record_time=to_timestamp(at),
+                        record_time=to_timestamp(count.begun),
                     )
                     await announce(connection, event, at)
         except BaseException:
             for key, count in counts.items():
-                later = self._counts.setdefault(key, _Count(count.grant, count.license))
+                later = self._counts.setdefault(key, _Count(count.grant, count.license, count.begun))
+                later.begun = min(later.begun, count.begun)
                 later.sent_bytes += count.sent_bytes
                 later.listed_files += count.listed_files
             raise

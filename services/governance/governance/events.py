@@ -34,7 +34,10 @@ class DataEvents:
         parts = event.version.split("/")
         if len(parts) != 6 or not parts[5].isdigit():
             raise Refusal("EVENT_ILL_FORMED", f"'{event.version}' is no version.", version=event.version)
-        await store.contributions.save(connection, parts[1], event.version, event.contributions, now())
+        new = await store.contributions.save(connection, parts[1], event.version, event.contributions, now())
+        # A gateway may tell of a delivery first, and of whose rows were in it a moment later.
+        for license in await store.uses.licenses_delivered(connection, event.version) if new else []:
+            await self._first_delivery(connection, license, event.version, set(new))
 
     async def usage_recorded(self, connection: AsyncConnection, event: gateway_events.UsageRecorded) -> None:
         """Notes a delivery. The first one of a version to somebody is told to the members whose rows were in it; one that
@@ -49,12 +52,22 @@ class DataEvents:
                 "EVENT_ILL_FORMED", f"{event.license} is not a license of {event.version}.", license=event.license
             )
         at = from_timestamp(event.record_time)
-        if not await store.uses.keep_delivery(connection, cooperative_id, event.license, event.version, at):
-            return
-        delivered = await store.uses.delivered_to(connection, event.license, event.version)
+        if await store.uses.keep_delivery(connection, cooperative_id, event.license, event.version, at):
+            await self._first_delivery(connection, event.license, event.version)
+
+    async def _first_delivery(
+        self, connection: AsyncConnection, license: str, version: str, only: set[str] | None = None
+    ) -> None:
+        """Tells members whose rows were in it; those who have withdrawn meanwhile get it back. only: these members (ids)."""
+        delivered = [
+            (id, one)
+            for id, one in await store.uses.delivered_to(connection, license, version)
+            if only is None or id in only
+        ]
         if not delivered:
             return
-        dataset = event.version.partition("/versions/")[0]
+        cooperative_id = version.split("/")[1]
+        dataset = version.partition("/versions/")[0]
         history = await store.consents.history(connection, [id for id, _ in delivered], [dataset])
         concerned = [id for id, one in delivered if domain.deletions.reached(one, history.get(id, []))]
         recipient, heard = delivered[0][1].recipient, now()
@@ -63,8 +76,8 @@ class DataEvents:
             concerned,
             pb.NOTICE_KIND_USE,
             f"{recipient.rsplit('/', 1)[1]} received your rows of {dataset.rsplit('/', 1)[1]}",
-            f"{recipient} received {event.version} under {event.license}. Your uses say under which vote, and for how much.",
-            event.license,
+            f"{recipient} received {version} under {license}. Your uses say under which vote, and for how much.",
+            license,
             heard,
         )
         for id in concerned:

@@ -38,6 +38,10 @@ class Consents(Members):
                 member.name.split("/")[1], request.dataset, request.purposes, list(request.categories)
             )
             at = now()
+            if not request.purposes:
+                # Who refuses takes back what was given before, with all that follows from it.
+                ground = pb.DELETION_GROUND_WITHDRAWAL
+                await withdraw(connection, member, request.dataset, ground, at, self._keys.current)
             await store.consents.end_live(connection, [member.name], request.dataset, pb.CONSENT_STATUS_SUPERSEDED, at)
             consent = pb.Consent(
                 name=f"{member.name}/consents/{new_id('con')}",

@@ -95,12 +95,24 @@ class Members:
                 last_active_time=at,
             )
         elif known.state == ACTIVE:
-            # A key before this one may be lost or in other hands; identity ends it when it hears of the new one.
+            # A key before this one may be lost or in other hands; identity ends it when it hears of the new one. Stewards
+            # can invite anybody again, so the member hears of it where they heard of everything before.
+            if await store.members.key_hash(connection, known.name) is not None:
+                await store.notices.tell_one(
+                    connection,
+                    known.name,
+                    pb.NOTICE_KIND_MEMBERSHIP,
+                    "Your key was replaced",
+                    "A new invitation was accepted in your name, and your key before it stopped working. If that was not "
+                    "you, tell your cooperative at once: whoever has the new key can vote and consent as you.",
+                    known.name,
+                    at,
+                )
             return await store.members.update(
                 connection,
                 known.name,
                 key_hash=key_hash,
-                email=invited.email or known.email,
+                email=known.email or invited.email,
                 last_active_time=at,
             )
         elif known.state == governance.MEMBER_STATE_LEFT:

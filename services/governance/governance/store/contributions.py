@@ -55,8 +55,8 @@ async def save(
     version: str,
     contributions: Sequence[MemberContribution],
     now: dt.datetime,
-) -> None:
-    """What members have in a version (resource name); told again it changes nothing."""
+) -> list[str]:
+    """What members have in a version (resource name); told again it changes nothing. Ids of the members it was news of."""
     dataset, _, number = version.partition("/versions/")
     prefix = f"cooperatives/{cooperative_id}/members/"
     rows = [
@@ -72,10 +72,11 @@ async def save(
         for one in contributions
         if one.member.startswith(prefix)
     ]
+    new: list[str] = []
     for start in range(0, len(rows), 2_000):
-        await connection.execute(
-            insert(contribution_table).values(rows[start : start + 2_000]).on_conflict_do_nothing()
-        )
+        statement = insert(contribution_table).values(rows[start : start + 2_000]).on_conflict_do_nothing()
+        new += (await connection.execute(statement.returning(contribution_table.c.member_id))).scalars()
+    return new
 
 
 async def contributions(

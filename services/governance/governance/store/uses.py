@@ -83,6 +83,12 @@ async def keep_delivery(
     return bool(row.new)
 
 
+async def licenses_delivered(connection: AsyncConnection, version: str) -> list[str]:
+    """Under which licenses a version was delivered."""
+    statement = sa.select(delivery_table.c.license).where(delivery_table.c.version == version)
+    return list((await connection.execute(statement)).scalars())
+
+
 def _delivered() -> sa.Select[Any]:
     return (
         sa.select(

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rochdale.type.v1 import money_pb2 as rochdale_dot_type_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rochdale/billing/v1/billing.proto\x12\x13rochdale.billing.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crochdale/type/v1/money.proto\"\xda\x02\n\x05Order\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\r\n\x05\x62uyer\x18\x03 \x01(\t\x12\x0e\n\x06seller\x18\x04 \x01(\t\x12\'\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x17.rochdale.type.v1.Money\x12\x12\n\nterms_hash\x18\x06 \x01(\t\x12.\n\x05state\x18\x07 \x01(\x0e\x32\x1f.rochdale.billing.v1.OrderState\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08pay_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11payment_reference\x18\x0b \x01(\t\"\xfe\x02\n\x07Payment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x06method\x18\x02 \x01(\x0e\x32\".rochdale.billing.v1.PaymentMethod\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.rochdale.billing.v1.PaymentState\x12\'\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x17.rochdale.type.v1.Money\x12\x16\n\x0epayment_intent\x18\x05 \x01(\t\x12\x15\n\rclient_secret\x18\x06 \x01(\t\x12\x14\n\x0c\x63heckout_url\x18\x07 \x01(\t\x12\x19\n\x11payment_reference\x18\x08 \x01(\t\x12\x14\n\x0c\x66\x61ilure_code\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bsettle_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x0fGetOrderRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^orders/ord_[0-9A-Z]{26}$\"\xb8\x01\n\x11ListOrdersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.rochdale.billing.v1.OrderState\x12\x36\n\x07license\x18\x04 \x01(\tB%\xbaH\"r 2\x1e^(licenses/lic_[0-9A-Z]{26})?$\"Y\n\x12ListOrdersResponse\x12*\n\x06orders\x18\x01 \x03(\x0b\x32\x1a.rochdale.billing.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd6\x01\n\x13StartPaymentRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x05order\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^orders/ord_[0-9A-Z]{26}$\x12>\n\x06method\x18\x03 \x01(\x0e\x32\".rochdale.billing.v1.PaymentMethodB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nreturn_url\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"]\n\x11GetPaymentRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xbaH7r523^orders/ord_[0-9A-Z]{26}/payments/pay_[0-9A-Z]{26}$\"\xd4\x01\n\x1a\x43onfirmBankTransferRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x05order\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^orders/ord_[0-9A-Z]{26}$\x12/\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x17.rochdale.type.v1.MoneyB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\x0e\x62\x61nk_reference\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x8c\x01*o\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_STATE_OPEN\x10\x01\x12\x14\n\x10ORDER_STATE_PAID\x10\x02\x12\x18\n\x14ORDER_STATE_CANCELED\x10\x03*\x91\x01\n\rPaymentMethod\x12\x1e\n\x1aPAYMENT_METHOD_UNSPECIFIED\x10\x00\x12!\n\x1dPAYMENT_METHOD_PAYMENT_INTENT\x10\x01\x12\x1b\n\x17PAYMENT_METHOD_CHECKOUT\x10\x02\x12 \n\x1cPAYMENT_METHOD_BANK_TRANSFER\x10\x03*\xb6\x01\n\x0cPaymentState\x12\x1d\n\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYMENT_STATE_STARTING\x10\x01\x12\x19\n\x15PAYMENT_STATE_PENDING\x10\x02\x12\x1b\n\x17PAYMENT_STATE_SUCCEEDED\x10\x03\x12\x18\n\x14PAYMENT_STATE_FAILED\x10\x04\x12\x19\n\x15PAYMENT_STATE_UNKNOWN\x10\x05\x32\xcd\x03\n\x0e\x42illingService\x12L\n\x08GetOrder\x12$.rochdale.billing.v1.GetOrderRequest\x1a\x1a.rochdale.billing.v1.Order\x12]\n\nListOrders\x12&.rochdale.billing.v1.ListOrdersRequest\x1a\'.rochdale.billing.v1.ListOrdersResponse\x12V\n\x0cStartPayment\x12(.rochdale.billing.v1.StartPaymentRequest\x1a\x1c.rochdale.billing.v1.Payment\x12R\n\nGetPayment\x12&.rochdale.billing.v1.GetPaymentRequest\x1a\x1c.rochdale.billing.v1.Payment\x12\x62\n\x13\x43onfirmBankTransfer\x12/.rochdale.billing.v1.ConfirmBankTransferRequest\x1a\x1a.rochdale.billing.v1.Orderb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rochdale/billing/v1/billing.proto\x12\x13rochdale.billing.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1crochdale/type/v1/money.proto\"\xda\x02\n\x05Order\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07license\x18\x02 \x01(\t\x12\r\n\x05\x62uyer\x18\x03 \x01(\t\x12\x0e\n\x06seller\x18\x04 \x01(\t\x12\'\n\x06\x61mount\x18\x05 \x01(\x0b\x32\x17.rochdale.type.v1.Money\x12\x12\n\nterms_hash\x18\x06 \x01(\t\x12.\n\x05state\x18\x07 \x01(\x0e\x32\x1f.rochdale.billing.v1.OrderState\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08pay_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64ue_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11payment_reference\x18\x0b \x01(\t\"\xfe\x02\n\x07Payment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x06method\x18\x02 \x01(\x0e\x32\".rochdale.billing.v1.PaymentMethod\x12\x30\n\x05state\x18\x03 \x01(\x0e\x32!.rochdale.billing.v1.PaymentState\x12\'\n\x06\x61mount\x18\x04 \x01(\x0b\x32\x17.rochdale.type.v1.Money\x12\x16\n\x0epayment_intent\x18\x05 \x01(\t\x12\x15\n\rclient_secret\x18\x06 \x01(\t\x12\x14\n\x0c\x63heckout_url\x18\x07 \x01(\t\x12\x19\n\x11payment_reference\x18\x08 \x01(\t\x12\x14\n\x0c\x66\x61ilure_code\x18\t \x01(\t\x12/\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bsettle_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x0fGetOrderRequest\x12.\n\x04name\x18\x01 \x01(\tB \xbaH\x1dr\x1b\x32\x19^orders/ord_[0-9A-Z]{26}$\"\xc2\x01\n\x11ListOrdersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x38\n\x05state\x18\x03 \x01(\x0e\x32\x1f.rochdale.billing.v1.OrderStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x36\n\x07license\x18\x04 \x01(\tB%\xbaH\"r 2\x1e^(licenses/lic_[0-9A-Z]{26})?$\"Y\n\x12ListOrdersResponse\x12*\n\x06orders\x18\x01 \x03(\x0b\x32\x1a.rochdale.billing.v1.Order\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd6\x01\n\x13StartPaymentRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x05order\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^orders/ord_[0-9A-Z]{26}$\x12>\n\x06method\x18\x03 \x01(\x0e\x32\".rochdale.billing.v1.PaymentMethodB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1c\n\nreturn_url\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xd0\x0f\"]\n\x11GetPaymentRequest\x12H\n\x04name\x18\x01 \x01(\tB:\xbaH7r523^orders/ord_[0-9A-Z]{26}/payments/pay_[0-9A-Z]{26}$\"\xd4\x01\n\x1a\x43onfirmBankTransferRequest\x12\x30\n\nrequest_id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{8,64}$\x12/\n\x05order\x18\x02 \x01(\tB \xbaH\x1dr\x1b\x32\x19^orders/ord_[0-9A-Z]{26}$\x12/\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x17.rochdale.type.v1.MoneyB\x06\xbaH\x03\xc8\x01\x01\x12\"\n\x0e\x62\x61nk_reference\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x8c\x01*o\n\nOrderState\x12\x1b\n\x17ORDER_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10ORDER_STATE_OPEN\x10\x01\x12\x14\n\x10ORDER_STATE_PAID\x10\x02\x12\x18\n\x14ORDER_STATE_CANCELED\x10\x03*\x91\x01\n\rPaymentMethod\x12\x1e\n\x1aPAYMENT_METHOD_UNSPECIFIED\x10\x00\x12!\n\x1dPAYMENT_METHOD_PAYMENT_INTENT\x10\x01\x12\x1b\n\x17PAYMENT_METHOD_CHECKOUT\x10\x02\x12 \n\x1cPAYMENT_METHOD_BANK_TRANSFER\x10\x03*\xb6\x01\n\x0cPaymentState\x12\x1d\n\x19PAYMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PAYMENT_STATE_STARTING\x10\x01\x12\x19\n\x15PAYMENT_STATE_PENDING\x10\x02\x12\x1b\n\x17PAYMENT_STATE_SUCCEEDED\x10\x03\x12\x18\n\x14PAYMENT_STATE_FAILED\x10\x04\x12\x19\n\x15PAYMENT_STATE_UNKNOWN\x10\x05\x32\xcd\x03\n\x0e\x42illingService\x12L\n\x08GetOrder\x12$.rochdale.billing.v1.GetOrderRequest\x1a\x1a.rochdale.billing.v1.Order\x12]\n\nListOrders\x12&.rochdale.billing.v1.ListOrdersRequest\x1a\'.rochdale.billing.v1.ListOrdersResponse\x12V\n\x0cStartPayment\x12(.rochdale.billing.v1.StartPaymentRequest\x1a\x1c.rochdale.billing.v1.Payment\x12R\n\nGetPayment\x12&.rochdale.billing.v1.GetPaymentRequest\x1a\x1c.rochdale.billing.v1.Payment\x12\x62\n\x13\x43onfirmBankTransfer\x12/.rochdale.billing.v1.ConfirmBankTransferRequest\x1a\x1a.rochdale.billing.v1.Orderb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTORDERSREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTORDERSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_LISTORDERSREQUEST'].fields_by_name['license']._loaded_options = None
   _globals['_LISTORDERSREQUEST'].fields_by_name['license']._serialized_options = b'\272H\"r 2\036^(licenses/lic_[0-9A-Z]{26})?$'
   _globals['_STARTPAYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -60,12 +62,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMBANKTRANSFERREQUEST'].fields_by_name['amount']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CONFIRMBANKTRANSFERREQUEST'].fields_by_name['bank_reference']._loaded_options = None
   _globals['_CONFIRMBANKTRANSFERREQUEST'].fields_by_name['bank_reference']._serialized_options = b'\272H\007r\005\020\001\030\214\001'
-  _globals['_ORDERSTATE']._serialized_start=1756
-  _globals['_ORDERSTATE']._serialized_end=1867
-  _globals['_PAYMENTMETHOD']._serialized_start=1870
-  _globals['_PAYMENTMETHOD']._serialized_end=2015
-  _globals['_PAYMENTSTATE']._serialized_start=2018
-  _globals['_PAYMENTSTATE']._serialized_end=2200
+  _globals['_ORDERSTATE']._serialized_start=1766
+  _globals['_ORDERSTATE']._serialized_end=1877
+  _globals['_PAYMENTMETHOD']._serialized_start=1880
+  _globals['_PAYMENTMETHOD']._serialized_end=2025
+  _globals['_PAYMENTSTATE']._serialized_start=2028
+  _globals['_PAYMENTSTATE']._serialized_end=2210
   _globals['_ORDER']._serialized_start=151
   _globals['_ORDER']._serialized_end=497
   _globals['_PAYMENT']._serialized_start=500
@@ -73,15 +75,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETORDERREQUEST']._serialized_start=884
   _globals['_GETORDERREQUEST']._serialized_end=949
   _globals['_LISTORDERSREQUEST']._serialized_start=952
-  _globals['_LISTORDERSREQUEST']._serialized_end=1136
-  _globals['_LISTORDERSRESPONSE']._serialized_start=1138
-  _globals['_LISTORDERSRESPONSE']._serialized_end=1227
-  _globals['_STARTPAYMENTREQUEST']._serialized_start=1230
-  _globals['_STARTPAYMENTREQUEST']._serialized_end=1444
-  _globals['_GETPAYMENTREQUEST']._serialized_start=1446
-  _globals['_GETPAYMENTREQUEST']._serialized_end=1539
-  _globals['_CONFIRMBANKTRANSFERREQUEST']._serialized_start=1542
-  _globals['_CONFIRMBANKTRANSFERREQUEST']._serialized_end=1754
-  _globals['_BILLINGSERVICE']._serialized_start=2203
-  _globals['_BILLINGSERVICE']._serialized_end=2664
+  _globals['_LISTORDERSREQUEST']._serialized_end=1146
+  _globals['_LISTORDERSRESPONSE']._serialized_start=1148
+  _globals['_LISTORDERSRESPONSE']._serialized_end=1237
+  _globals['_STARTPAYMENTREQUEST']._serialized_start=1240
+  _globals['_STARTPAYMENTREQUEST']._serialized_end=1454
+  _globals['_GETPAYMENTREQUEST']._serialized_start=1456
+  _globals['_GETPAYMENTREQUEST']._serialized_end=1549
+  _globals['_CONFIRMBANKTRANSFERREQUEST']._serialized_start=1552
+  _globals['_CONFIRMBANKTRANSFERREQUEST']._serialized_end=1764
+  _globals['_BILLINGSERVICE']._serialized_start=2213
+  _globals['_BILLINGSERVICE']._serialized_end=2674
 # @@protoc_insertion_point(module_scope)

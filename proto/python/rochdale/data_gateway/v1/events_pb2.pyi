@@ -167,7 +167,7 @@ class UsageRecorded(_message.Message):
     """Files listed for reading."""
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:
-        """When."""
+        """When the first of it left; the rest within about a second."""
 
     def __init__(
         self,
