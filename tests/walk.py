@@ -127,7 +127,8 @@ class MarketPeople(People):
 
     async def found(self, id: str, members: list[str] | None = None) -> Person:
         """A verified cooperative with members and one who votes, and its gateway up."""
-        made = await assembly.found(self, id)
+        # Most members have no key and never vote, so a vote lasts its time; a busy machine takes more than a second.
+        made = await assembly.found(self, id, assembly.quick_charter(voting_seconds=2))
         self.assemblies[id] = made
         for start in range(0, len(members or []), 1_000):
             request = governance.AddMembersRequest(
