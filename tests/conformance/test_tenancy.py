@@ -138,6 +138,39 @@ async def test_the_request_id_of_another_gets_no_answer_of_theirs(market: Market
     assert mine.licensee == "licensees/envious" and mine.license != stage.purchase.license
 
 
+# What concerns one member; stewards may look at who is a member, and at nothing else here.
+A_MEMBERS_OWN = [
+    "governance.GetMember",
+    "governance.UpdateMember",
+    "governance.LeaveCooperative",
+    "governance.EraseMember",
+    "governance.GiveConsent",
+    "governance.WithdrawConsent",
+    "governance.ListConsents",
+    "governance.GetConsentReceipt",
+    "governance.ListContributions",
+    "governance.ListUses",
+    "governance.ListNotices",
+    "governance.ReadNotices",
+    "governance.SetDelegation",
+    "governance.ListDelegations",
+]
+OPEN_TO_STEWARDS = {"governance.GetMember", "governance.EraseMember"}
+
+
+@pytest.mark.parametrize("rpc", A_MEMBERS_OWN)
+async def test_a_member_is_a_stranger_to_the_member_beside_them(market: MarketPeople, stage: Stage, rpc: str) -> None:
+    """And to the stewards, in all but being a member."""
+    nobody = f"cooperatives/victims/members/mem_{'0' * 25}Z"
+    absent = dataclasses.replace(stage.victim, member=nobody, consent=f"{nobody}/consents/con_{'0' * 25}Z")
+    watchers = [stage.neighbor] if rpc in OPEN_TO_STEWARDS else [stage.neighbor, stage.steward]
+    for person in watchers:
+        there = await ask(market, rpc, PRIVATE[rpc](stage.victim), person)
+        nowhere = await ask(market, rpc, PRIVATE[rpc](absent), person)
+        assert isinstance(there, Refusal) and there.reason in ("NOT_FOUND", "ROLE_MISSING"), there
+        assert shape(there, stage.victim) == shape(nowhere, absent), (there, nowhere)
+
+
 @pytest.mark.parametrize("rpc", NOT_THE_OPERATORS)
 async def test_the_operator_acts_for_nobody(market: MarketPeople, stage: Stage, rpc: str) -> None:
     answer = await ask(market, rpc, (PRIVATE.get(rpc) or LISTS[rpc])(stage.victim), stage.operator)
