@@ -24,6 +24,8 @@ from rochdale.type.v1.money_pb2 import Money
 
 # One member's reference; it may be in no log, trace or event.
 MEMBER = "zper-4711-ada"
+# Where members get their mail; it may be in none of them either.
+EMAIL = "ada.4711@members.example"
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ async def set_stage(market: MarketPeople) -> Stage:
     await market.consent(steward, "cooperatives/victims/datasets/covetable", [MEMBER, "zper-2"])
     cooperative = market.assemblies["victims"]
     offering = await market.offer(steward, version, {ACADEMIC: 0, COMPANY: 120_000})
-    member, neighbor, withdrawn = await cooperative.join(MEMBER, "neighbor", "zper-2")
+    member, neighbor, withdrawn = await cooperative.join(MEMBER, "neighbor", "zper-2", email=EMAIL)
     buyer = await market.licensee("honest", ACADEMIC)
     free = Purchase(buyer, offering.name)
     token = await market.buy(free)
