@@ -106,7 +106,7 @@ async def _serve(kind: str) -> None:
         )
         token = key.sign_token("session+jwt", claims_of(buyer, "ses_1", int(time.time())))
         access = {method.name: roles(identity_pb2.ROLE_BUYER) for method in DESCRIPTOR.methods}
-        interceptors = [Boundary(DESCRIPTOR, access, Sessions(_Keys(key)), telemetry)]
+        interceptors = [Boundary({DESCRIPTOR: access}, Sessions(_Keys(key)), telemetry)]
     server = grpc.aio.server(interceptors=interceptors, options=SERVER_OPTIONS)
     identity_pb2_grpc.add_IdentityServiceServicer_to_server(Echo(), server)  # type: ignore[abstract]
     port = server.add_insecure_port("127.0.0.1:0")

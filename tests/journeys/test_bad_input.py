@@ -19,7 +19,9 @@ from rochdale.catalog.v1 import catalog_pb2 as catalog
 from rochdale.data_gateway.v1 import data_gateway_pb2 as gateway
 from rochdale.data_gateway.v1 import data_gateway_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2 as licensing
+from rochdale.type.v1 import signature_pb2
 from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.clock import new_id
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = set(
@@ -80,8 +82,14 @@ async def test_a_bad_file_is_refused_and_leaves_nothing(
     assert failed.failure_reason in PUBLISHED, failed.failure_reason
     assert failed.failure_message and "Traceback" not in failed.failure_message
     assert not failed.HasField("version")
-    storage = market.market.home / "gateways" / "valley-health" / "storage"
-    assert not [path for path in storage.rglob("*") if path.is_file() and failed.name.rsplit("/", 1)[1] in str(path)]
+    storage, id = market.market.home / "gateways" / "valley-health" / "storage", failed.name.rsplit("/", 1)[1]
+
+    async def gone() -> None:
+        # Right after it is said to have failed, not before.
+        if left := [path for path in storage.rglob("*") if path.is_file() and id in str(path)]:
+            raise NotYet(left)
+
+    await eventually(gone, 20)
 
 
 async def test_a_path_is_never_a_way_out(market: MarketPeople, shelf: Shelf) -> None:
@@ -124,6 +132,9 @@ async def test_an_offering_of_what_is_not_there_is_refused(market: MarketPeople,
         title="x",
         scope=shelf.offering.scope,
         tiers=shelf.offering.tiers[:1],
+        offering_id=new_id("off"),
+        # What is wrong with the offering is said before whose signature it lacks.
+        signature=signature_pb2.Signature(key_id="A" * 43, value=bytes(64)),
     )
     publish = market.stub("catalog").PublishOffering
     unknown = catalog.PublishOfferingRequest()
