@@ -27,6 +27,9 @@ class DataEvents:
     async def license_activated(self, connection: AsyncConnection, event: licensing_events.LicenseActivated) -> None:
         await store.uses.keep_license(connection, event.license)
 
+    async def license_terminated(self, connection: AsyncConnection, event: licensing_events.LicenseTerminated) -> None:
+        await store.uses.keep_license(connection, event.license, over=True)
+
     async def contributions_recorded(
         self, connection: AsyncConnection, event: gateway_events.ContributionsRecorded
     ) -> None:

@@ -60,6 +60,7 @@ async def build(config: Config) -> Service:
             on(licensing_events.MandateRequestClosed, mandates.mandate_request_closed),
             on(licensing_events.LicenseAgreed, heard.license_agreed),
             on(licensing_events.LicenseActivated, heard.license_activated),
+            on(licensing_events.LicenseTerminated, heard.license_terminated),
         ],
         database,
         nats,

@@ -99,6 +99,7 @@ def upgrade() -> None:
         sa.Column("purposes", postgresql.ARRAY(sa.Text), nullable=False),
         sa.Column("sharing_rule", sa.Text, nullable=False),
         sa.Column("price", sa.LargeBinary, nullable=False),
+        sa.Column("over", sa.Boolean, server_default=sa.false(), nullable=False),
     )
     op.create_table(
         "delivery",

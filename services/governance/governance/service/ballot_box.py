@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from governance import store
@@ -18,7 +17,6 @@ from rochdale_kit.refusals import Kind, Refusal
 
 # As many as fit a transaction of some ten milliseconds.
 BATCH = 128
-KEPT_KEYS = 100
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,6 @@ class BallotBox:
         self._sealer = sealer
         self._waiting: dict[str, list[_Wish]] = {}
         self._workers: set[asyncio.Task[None]] = set()
-        # Opened keys of open votes by frozen hash, the oldest first.
-        self._opened: OrderedDict[str, bytes] = OrderedDict()
 
     async def cast(self, proposal: str, member: str, frozen_hash: str, choice: pb.BallotChoice.ValueType) -> Cast:
         """Puts a ballot on the board, or finds the same one there. proposal, member: resource names.
@@ -136,17 +132,10 @@ class BallotBox:
         return answers
 
     def _key(self, vote: store.votes.Vote) -> bytes:
+        # Opened for each batch and kept nowhere: after the close it is gone from memory as it is from the database.
         if vote.secrecy == decisions.SECRECY_ROLL_CALL or vote.sealed_key is None:
             return b""
-        if (key := self._opened.get(vote.frozen_hash)) is None:
-            key = self._opened[vote.frozen_hash] = self._sealer.open(vote.sealed_key, vote.frozen_hash)
-            while len(self._opened) > KEPT_KEYS:
-                self._opened.popitem(last=False)
-        return key
-
-    def forget(self, frozen_hash: str) -> None:
-        """A vote is closed; its key is nowhere from now on, in this process either."""
-        self._opened.pop(frozen_hash, None)
+        return self._sealer.open(vote.sealed_key, vote.frozen_hash)
 
 
 def not_on_roll(proposal: str, member: str) -> Refusal:

@@ -17,6 +17,8 @@ async def impact_of(
     concerned = domain.delta.datasets(proposal.delta, ends)
     members, rows = await store.contributions.counts(connection, concerned) if concerned else (0, 0)
     preview = pb.ImpactPreview(member_count=members, record_count=rows, summary=domain.delta.summary(proposal.delta))
+    if ends:
+        preview.live_license_count = await store.uses.live_count(connection, list(ends))
     allowed = [draft.scope for draft in proposal.delta.rules if draft.effect == governance.RULE_EFFECT_ALLOW]
     for scope in allowed:
         for part in scope.datasets:

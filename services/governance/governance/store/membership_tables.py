@@ -56,6 +56,7 @@ licensed_table = sa.Table(
     sa.Column("purposes", ARRAY(sa.Text), nullable=False),
     sa.Column("sharing_rule", sa.Text, nullable=False),
     sa.Column("price", sa.LargeBinary, nullable=False),
+    sa.Column("over", sa.Boolean, nullable=False),
 )
 delivery_table = sa.Table(
     "delivery",

@@ -36,11 +36,11 @@ class Used:
     attest_time: dt.datetime | None
 
 
-async def keep_license(connection: AsyncConnection, license: licensing_pb2.License) -> None:
-    """What a license is, as agreed; told again it changes nothing."""
-    terms = license.terms
+async def keep_license(connection: AsyncConnection, license: licensing_pb2.License, over: bool = False) -> None:
+    """What a license is, as agreed, and that it is over once that was told; told again it changes nothing."""
+    terms, table = license.terms, licensed_table
     await connection.execute(
-        insert(licensed_table)
+        insert(table)
         .values(
             license=license.name,
             cooperative_id=terms.licensor.rsplit("/", 1)[-1],
@@ -49,9 +49,17 @@ async def keep_license(connection: AsyncConnection, license: licensing_pb2.Licen
             purposes=list(terms.scope.purposes),
             sharing_rule=terms.sharing_rule,
             price=terms.price.SerializeToString(),
+            over=over,
         )
-        .on_conflict_do_nothing()
+        .on_conflict_do_update(index_elements=["license"], set_={"over": sa.or_(table.c.over, sa.literal(over))})
     )
+
+
+async def live_count(connection: AsyncConnection, rules: Collection[str]) -> int:
+    """How many licenses under these rules (resource names) are not over."""
+    table = licensed_table
+    statement = sa.select(sa.func.count()).where(table.c.sharing_rule.in_(rules), ~table.c.over)
+    return int((await connection.execute(statement)).scalar_one())
 
 
 async def cooperative_of(connection: AsyncConnection, license: str) -> str | None:

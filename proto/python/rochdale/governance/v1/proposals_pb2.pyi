@@ -1563,7 +1563,12 @@ Global___ResolveChallengeRequest: _TypeAlias = ResolveChallengeRequest  # noqa: 
 
 @_typing.final
 class EnactProposalRequest(_message.Message):
-    """Brings the cooperative's signatures to what members decided. The caller has recounted the board before signing."""
+    """Brings the cooperative's signatures to what members decided. The caller has recounted the board before signing.
+
+    The rule to sign follows from the proposal and effective_time alone: of each draft in the delta its sharing_rule as name,
+    effect, scope and member_recall; revision 1; effective_time; expire_time = effective_time + the draft's life_seconds;
+    proposal = the proposal's name; tally_hash = the tally's; emergency false. Its rule_hash is what SharingRule says.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
