@@ -266,7 +266,8 @@ class MarketPeople(People):
             narrow.floor_price.amount_minor = cents
             narrower.append(narrow)
         cooperative = self.assemblies[steward.organization]
-        rules = await cooperative.decide(*narrower)
+        # Asked again if nobody got to vote in time: on a busy machine two seconds may be none.
+        rules = await assembly.patiently(lambda: cooperative.decide(*narrower), "VOTE_NOT_OPEN", seconds=60)
         tiers = [
             catalog.OfferingTier(
                 categories=[category],  # type: ignore[list-item]
