@@ -92,7 +92,11 @@ class Rooms:
         """Every service of the market but the gateways, which come with their cooperatives."""
         makers: dict[str, Callable[[], dict[str, str]]] = {
             "identity": self._identity,
-            "governance": lambda: {"sealing_key_file": self._random_file("governance.sealing")},
+            "governance": lambda: {
+                "sealing_key_file": self._random_file("governance.sealing"),
+                # A laptop has no mail server; what members would get lies here.
+                "mail_directory": str(private_folder(self.home / "mail")),
+            },
             "catalog": lambda: {"index_directory": str(private_folder(self.home / "index"))},
             "licensing": lambda: {"sealing_key_file": self._random_file("licensing.sealing")},
             "billing": self._billing,

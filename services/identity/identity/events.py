@@ -31,6 +31,10 @@ async def member_key_authorized(connection: AsyncConnection, event: governance.M
         # Two persons cannot hold one secret; whoever had it first keeps it.
         log.warning("a key of %s is somebody else's already and is not taken", event.member)
         return
+    if key.HasField("revoke_time"):
+        # An ended key never works again; the one the member has meanwhile goes on.
+        log.warning("an ended key of %s was authorized again and is not taken", event.member)
+        return
     await _revoke(connection, event.member, kept=event.key_hash)
 
 

@@ -12,7 +12,7 @@ from rochdale_kit.refusals import Kind, Refusal
 
 INVITATION_SECONDS = 30 * 86_400
 # Not a grammar of mail: one @, something on both sides, and nothing that could become a header of its own.
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f<>,;:\"\\]{1,64}@[^@\s\x00-\x1f\x7f<>,;:\"\\]{1,255}")
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>,;:\"\\]{1,64}@[^@\s\x00-\x1f\x7f-\x9f<>,;:\"\\]{1,255}")
 
 
 def require_email(email: str) -> None:
@@ -33,6 +33,12 @@ def require_once(invitations: Sequence[pb.Invitation]) -> None:
                 Kind.INVALID,
                 reference=twice.reference,
             )
+
+
+def code_taken() -> Refusal:
+    return Refusal(
+        "REFERENCE_REPEATED", "Somebody else was invited with one of these codes; make new ones.", Kind.INVALID
+    )
 
 
 def invitation_expires(now: dt.datetime, life_seconds: int) -> dt.datetime:

@@ -52,18 +52,29 @@ async def voice(connection: AsyncConnection, cooperative_id: str) -> Voice:
             raise not_a_member(name)
         return Voice(name, principal.key, "", True, ())
     member = await members.member(connection, principal.member)
-    # A session may outlive the membership by a quarter of an hour.
+    # A session may outlive the membership, and the office, by a quarter of an hour.
     if member is None or member.state != pb.MEMBER_STATE_ACTIVE:
         raise not_a_member(name)
-    return Voice(name, member.name, member.name, steward, tuple(member.affiliations))
+    return Voice(name, member.name, member.name, steward and member.steward, tuple(member.affiliations))
+
+
+async def acts_as_steward(connection: AsyncConnection, cooperative_id: str) -> bool:
+    """Whether the caller is a steward of this cooperative now: a session may outlive an office by a quarter of an hour."""
+    principal = caller()
+    if principal.organization != cooperative_id or identity_pb2.ROLE_STEWARD not in principal.roles:
+        return False
+    if not principal.member:
+        return True
+    member = await members.member(connection, principal.member)
+    return member is not None and member.state == pb.MEMBER_STATE_ACTIVE and member.steward
 
 
 async def own_cooperative(
     connection: AsyncConnection, parent: str, asked: str = "", lock: bool = True
 ) -> pb.Cooperative:
-    """The caller's own cooperative; another's, and what is in it, answers as if it did not exist."""
+    """The cooperative the caller is a steward of; another's, and what is in it, answers as if it did not exist."""
     cooperative = None
-    if caller().organization == last(parent):
+    if await acts_as_steward(connection, last(parent)):
         cooperative = await cooperatives.cooperative(connection, last(parent), lock)
     if cooperative is None:
         raise not_found(asked or parent)

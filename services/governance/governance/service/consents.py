@@ -135,7 +135,7 @@ class Consents(Members):
     async def ListConsents(self, request: pb.ListConsentsRequest, context: Context) -> pb.ListConsentsResponse:
         name, size = f"{request.parent}/consents", paging.size(request.page_size)
         position = paging.decode(name, request.page_token, str)
-        _require_self(request.parent)
+        require_self(request.parent)
         async with self._database.read() as connection:
             rows = await store.consents.consents(
                 connection, request.parent, str(position[0]) if position else None, size + 1
@@ -182,7 +182,7 @@ class Consents(Members):
     ) -> pb.ListContributionsResponse:
         name, size = f"{request.parent}/contributions", paging.size(request.page_size)
         position = paging.decode(name, request.page_token, str, int)
-        _require_self(request.parent)
+        require_self(request.parent)
         before = (str(position[0]), int(str(position[1]))) if position else None
         async with self._database.read() as connection:
             rows = await store.contributions.contributions(connection, request.parent, before, size + 1)
@@ -192,7 +192,7 @@ class Consents(Members):
         return pb.ListContributionsResponse(contributions=shown, next_page_token=token)
 
 
-def _require_self(member: str) -> None:
+def require_self(member: str) -> None:
     """What is a member's own is nobody else's, a steward's neither."""
     if caller().member != member:
         raise not_found(member)

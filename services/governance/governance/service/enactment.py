@@ -94,6 +94,7 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
                     name=proposal.name,
                     number=request.number,
                 )
+            _require_steward(proposal, speaker)
             _require_judge(proposal, challenge, speaker)
             if challenge.HasField("resolve_time"):
                 raise Refusal(
@@ -125,6 +126,7 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
             cooperative = await store.cooperatives.cooperative(connection, last(parent), lock=True)
             proposal, speaker = await self._decide(connection, request.name, at)
             assert cooperative is not None, "a proposal is a cooperative's"
+            _require_steward(proposal, speaker)
             domain.interests.require_none(proposal, speaker.holder, speaker.affiliations, "enact")
             if proposal.state != pb.PROPOSAL_STATE_AWAITING_SIGNATURE:
                 raise domain.proposals.wrong_state("PROPOSAL_NOT_PASSED", proposal, "cannot be enacted")
@@ -219,6 +221,12 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
         """Decisions whose rules ended are looked at again: without a rule left they are superseded."""
         earlier = {last(rule.proposal) for rule in over if rule.proposal}
         await store.proposals.wake(connection, earlier - {last(proposal.name)}, at)
+
+
+def _require_steward(proposal: pb.Proposal, speaker: Voice) -> None:
+    """Somebody who is a steward now: a session may outlive an office."""
+    if not speaker.steward:
+        raise Refusal("ROLE_MISSING", "You are no steward any more.", Kind.FORBIDDEN, name=proposal.name)
 
 
 def _require_judge(proposal: pb.Proposal, challenge: pb.Challenge, speaker: Voice) -> None:

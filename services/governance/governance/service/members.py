@@ -9,12 +9,11 @@ import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from governance import domain, store
-from governance.service.base import Context, last, own_cooperative
+from governance.service.base import Context, acts_as_steward, last, own_cooperative
 from governance.withdrawing import withdraw
 from rochdale.governance.v1 import events_pb2
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import membership_pb2 as pb
-from rochdale.identity.v1 import identity_pb2
 from rochdale_kit.clock import new_id, now
 from rochdale_kit.database import Database, first_answer, remember
 from rochdale_kit.identity import caller
@@ -41,7 +40,8 @@ class Members:
             for one in request.invitations:
                 domain.members.require_email(one.email)
             expire = domain.members.invitation_expires(now(), request.life_seconds)
-            await store.invitations.save(connection, last(request.parent), request.invitations, expire)
+            if not await store.invitations.save(connection, last(request.parent), request.invitations, expire):
+                raise domain.members.code_taken()
             reply = pb.InviteMembersResponse(invited_count=len(request.invitations))
             return await remember(connection, caller().organization, request, reply)
 
@@ -115,7 +115,14 @@ class Members:
                 email=known.email or invited.email,
                 last_active_time=at,
             )
-        elif known.state == governance.MEMBER_STATE_LEFT:
+        elif known.state == governance.MEMBER_STATE_ERASED:
+            raise domain.members.invitation_invalid()
+        else:
+            # Who left comes back; and whoever applied as this person before, or was turned down, was not the one invited.
+            if await store.members.key_hash(connection, known.name) == key_hash:
+                # Its key has ended at identity, and an ended key never works again.
+                raise domain.members.key_exists()
+            returned = known.state == governance.MEMBER_STATE_LEFT
             member = await store.members.update(
                 connection,
                 known.name,
@@ -124,10 +131,9 @@ class Members:
                 join_time=at,
                 leave_time=None,
                 last_active_time=at,
-                email=invited.email or known.email,
+                email=(known.email if returned else "") or invited.email,
+                statement="",
             )
-        else:
-            raise domain.members.invitation_invalid()
         await store.members.count(connection, cooperative_id, 1)
         await announce(connection, events_pb2.MemberJoined(members=[member.name]))
         return member
@@ -277,7 +283,7 @@ class Members:
     async def _of_steward(self, connection: AsyncConnection, name: str) -> governance.Member:
         """A member, locked, of the cooperative the caller is a steward of."""
         member = None
-        if caller().organization == name.split("/")[1] and identity_pb2.ROLE_STEWARD in caller().roles:
+        if await acts_as_steward(connection, name.split("/")[1]):
             member = await store.members.member(connection, name, lock=True)
         if member is None:
             raise not_found(name)
@@ -285,8 +291,7 @@ class Members:
 
     async def _own_or_of_steward(self, connection: AsyncConnection, name: str, lock: bool = False) -> governance.Member:
         member = None
-        steward = caller().organization == name.split("/")[1] and identity_pb2.ROLE_STEWARD in caller().roles
-        if steward or caller().member == name:
+        if caller().member == name or await acts_as_steward(connection, name.split("/")[1]):
             member = await store.members.member(connection, name, lock)
         if member is None:
             raise not_found(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from governance import domain, store
 from governance.service.base import Context, last
-from governance.service.consents import Consents, _require_self
+from governance.service.consents import Consents, require_self
 from rochdale.governance.v1 import events_pb2
 from rochdale.governance.v1 import membership_pb2 as pb
 from rochdale_kit import paging
@@ -21,7 +21,7 @@ class Records(Consents):
     async def ListUses(self, request: pb.ListUsesRequest, context: Context) -> pb.ListUsesResponse:
         name, size = f"{request.parent}/uses", paging.size(request.page_size)
         position = paging.decode(name, request.page_token, int)
-        _require_self(request.parent)
+        require_self(request.parent)
         id, start = last(request.parent), int(str(position[0])) if position else 0
         async with self._database.read() as connection:
             found = await store.uses.uses(connection, id)
@@ -85,7 +85,7 @@ class Records(Consents):
     async def ListNotices(self, request: pb.ListNoticesRequest, context: Context) -> pb.ListNoticesResponse:
         name, size = f"{request.parent}/notices?{request.unread_only}", paging.size(request.page_size)
         position = paging.decode(name, request.page_token, str)
-        _require_self(request.parent)
+        require_self(request.parent)
         async with self._database.read() as connection:
             rows = await store.notices.notices(
                 connection, request.parent, request.unread_only, str(position[0]) if position else None, size + 1
@@ -94,7 +94,7 @@ class Records(Consents):
         return pb.ListNoticesResponse(notices=shown, next_page_token=token)
 
     async def ReadNotices(self, request: pb.ReadNoticesRequest, context: Context) -> pb.ReadNoticesResponse:
-        _require_self(request.parent)
+        require_self(request.parent)
         async with self._database.begin() as connection:
             return pb.ReadNoticesResponse(read_count=await store.notices.read_all(connection, request.parent, now()))
 

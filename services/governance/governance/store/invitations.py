@@ -26,8 +26,15 @@ class Invited:
 
 async def save(
     connection: AsyncConnection, cooperative_id: str, invitations: Sequence[pb.Invitation], expire: dt.datetime
-) -> None:
-    """Inviting a reference again replaces its code, used or not."""
+) -> bool:
+    """Inviting a reference again replaces its code, used or not. False if a code is another invitation's."""
+    table = invitation_table
+    codes = {one.code_hash: one.reference for one in invitations}
+    taken = await connection.execute(
+        sa.select(table.c.code_hash, table.c.reference, table.c.cooperative_id).where(table.c.code_hash.in_(codes))
+    )
+    if any((row.cooperative_id, row.reference) != (cooperative_id, codes[row.code_hash]) for row in taken):
+        return False
     rows = [
         {
             "cooperative_id": cooperative_id,
@@ -38,13 +45,14 @@ async def save(
         }
         for one in invitations
     ]
-    statement = insert(invitation_table).values(rows)
+    statement = insert(table).values(rows)
     changed = {name: statement.excluded[name] for name in ("code_hash", "email", "expire_time")}
     await connection.execute(
         statement.on_conflict_do_update(
             index_elements=["cooperative_id", "reference"], set_={**changed, "used_by_key": None}
         )
     )
+    return True
 
 
 async def lock(connection: AsyncConnection, cooperative_id: str, code_hash: bytes) -> Invited | None:

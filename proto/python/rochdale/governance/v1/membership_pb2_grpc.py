@@ -156,8 +156,8 @@ class MembershipServiceServicer:
     """
 
     def InviteMembers(self, request, context):
-        """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, REFERENCE_REPEATED,
-        REQUEST_ID_REUSED.
+        """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, EMAIL_INVALID, REFERENCE_REPEATED (also
+        for a code that is another's), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,8 +172,8 @@ class MembershipServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApplyForMembership(self, request, context):
-        """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, MEMBER_EXISTS (the
-        reference is taken), KEY_EXISTS.
+        """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, EMAIL_INVALID,
+        MEMBER_EXISTS (the reference is taken), KEY_EXISTS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

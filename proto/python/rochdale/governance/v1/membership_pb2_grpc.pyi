@@ -38,16 +38,16 @@ class MembershipServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MembershipServiceAsyncStub: ...
     InviteMembers: _grpc.UnaryUnaryMultiCallable[_membership_pb2.InviteMembersRequest, _membership_pb2.InviteMembersResponse]
-    """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, REFERENCE_REPEATED,
-    REQUEST_ID_REUSED.
+    """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, EMAIL_INVALID, REFERENCE_REPEATED (also
+    for a code that is another's), REQUEST_ID_REUSED.
     """
     AcceptInvitation: _grpc.UnaryUnaryMultiCallable[_membership_pb2.AcceptInvitationRequest, _governance_pb2.Member]
     """A person with a code joins, or a member known without a key gets one. Anybody with the code may call. The same key
     again gets the same answer. Refuses with INVITATION_INVALID (unknown, used or expired alike), KEY_EXISTS.
     """
     ApplyForMembership: _grpc.UnaryUnaryMultiCallable[_membership_pb2.ApplyForMembershipRequest, _governance_pb2.Member]
-    """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, MEMBER_EXISTS (the
-    reference is taken), KEY_EXISTS.
+    """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, EMAIL_INVALID,
+    MEMBER_EXISTS (the reference is taken), KEY_EXISTS.
     """
     AnswerApplication: _grpc.UnaryUnaryMultiCallable[_membership_pb2.AnswerApplicationRequest, _governance_pb2.Member]
     """A steward answers an application. The same answer again changes nothing. Refuses with NOT_FOUND, APPLICATION_ANSWERED."""
@@ -110,16 +110,16 @@ class MembershipServiceAsyncStub(MembershipServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     InviteMembers: _aio.UnaryUnaryMultiCallable[_membership_pb2.InviteMembersRequest, _membership_pb2.InviteMembersResponse]  # type: ignore[assignment]
-    """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, REFERENCE_REPEATED,
-    REQUEST_ID_REUSED.
+    """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, EMAIL_INVALID, REFERENCE_REPEATED (also
+    for a code that is another's), REQUEST_ID_REUSED.
     """
     AcceptInvitation: _aio.UnaryUnaryMultiCallable[_membership_pb2.AcceptInvitationRequest, _governance_pb2.Member]  # type: ignore[assignment]
     """A person with a code joins, or a member known without a key gets one. Anybody with the code may call. The same key
     again gets the same answer. Refuses with INVITATION_INVALID (unknown, used or expired alike), KEY_EXISTS.
     """
     ApplyForMembership: _aio.UnaryUnaryMultiCallable[_membership_pb2.ApplyForMembershipRequest, _governance_pb2.Member]  # type: ignore[assignment]
-    """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, MEMBER_EXISTS (the
-    reference is taken), KEY_EXISTS.
+    """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, EMAIL_INVALID,
+    MEMBER_EXISTS (the reference is taken), KEY_EXISTS.
     """
     AnswerApplication: _aio.UnaryUnaryMultiCallable[_membership_pb2.AnswerApplicationRequest, _governance_pb2.Member]  # type: ignore[assignment]
     """A steward answers an application. The same answer again changes nothing. Refuses with NOT_FOUND, APPLICATION_ANSWERED."""
@@ -185,8 +185,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_pb2.InviteMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_membership_pb2.InviteMembersResponse, _abc.Awaitable[_membership_pb2.InviteMembersResponse]]:
-        """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, REFERENCE_REPEATED,
-        REQUEST_ID_REUSED.
+        """A steward invites persons. A retry gets the first answer. Refuses with NOT_FOUND, EMAIL_INVALID, REFERENCE_REPEATED (also
+        for a code that is another's), REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -205,8 +205,8 @@ class MembershipServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _membership_pb2.ApplyForMembershipRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_governance_pb2.Member, _abc.Awaitable[_governance_pb2.Member]]:
-        """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, MEMBER_EXISTS (the
-        reference is taken), KEY_EXISTS.
+        """A person applies. Anybody may call. The same key again gets the same answer. Refuses with NOT_FOUND, EMAIL_INVALID,
+        MEMBER_EXISTS (the reference is taken), KEY_EXISTS.
         """
 
     @_abc_1.abstractmethod
