@@ -381,9 +381,13 @@ def _duties_text(dropped: set[int], kept: set[int]) -> str:
 def _window(found: list[Escape], parent: pb.SharingScope, child: pb.SharingScope) -> None:
     earliest, opens = _bound(parent, "not_before"), _bound(child, "not_before")
     latest, closes = _bound(parent, "not_after"), _bound(child, "not_after")
-    if earliest is not None and (opens is None or opens < earliest):
-        found.append(_bound_escape("not_before", parent.not_before, None if opens is None else child.not_before))
-    too_late = latest is not None and (closes is None or closes > latest)
+    # A time that is none fits nowhere, not even where there is no bound.
+    odd_opening = child.HasField("not_before") and not _in_calendar(child.not_before)
+    odd_closing = child.HasField("not_after") and not _in_calendar(child.not_after)
+    if odd_opening or (earliest is not None and (opens is None or opens < earliest)):
+        limit = None if earliest is None else parent.not_before
+        found.append(_bound_escape("not_before", limit, None if opens is None else child.not_before))
+    too_late = odd_closing or (latest is not None and (closes is None or closes > latest))
     empty = opens is not None and closes is not None and opens >= closes
     if too_late or empty:
         limit = None if latest is None else parent.not_after

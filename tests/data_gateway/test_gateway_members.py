@@ -332,7 +332,9 @@ async def test_who_is_erased_leaves_the_disk(hasty: World) -> None:
             await asyncio.sleep(0.1)
     refused = await hasty.http.get(address)
     assert (refused.status_code, refused.json()["errorCode"]) == (403, "FILE_WITHDRAWN")
-    assert (await hasty.files(chain, token)).json()["version"] == 2
+    async with asyncio.timeout(20):
+        while (await hasty.files(chain, token)).json()["version"] != 2:
+            await asyncio.sleep(0.1)
     assert len(await downloaded(hasty, chain, token)) == 55
     older = await downloaded(hasty, narrow, hasty.token(narrow))
     assert len(older) == 55 and set(older["note"]) == {"x"}
