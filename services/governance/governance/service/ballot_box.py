@@ -68,8 +68,8 @@ class BallotBox:
                 answers = await self._take(proposal, batch)
             except BaseException as error:
                 if not isinstance(error, Exception):
-                    del self._waiting[proposal]
-                    for wish in (*batch, *queue[BATCH:]):
+                    # Those who came while the batch was being taken wait as well.
+                    for wish in (*batch, *self._waiting.pop(proposal)):
                         wish.taken.cancel()
                     raise
                 answers = [error] * len(batch)
