@@ -229,17 +229,23 @@ async def test_a_mail_server_that_is_away_loses_nothing(house: House) -> None:
 
     assembly = await found(house, "outage", voters=0)
     (rosa,) = await assembly.join("1", email="rosa@outage.example")
+    (odd,) = await assembly.join("2")
+    async with refused("EMAIL_INVALID"):
+        await assembly.join("3", email="a@[b.example")
     name = f"governance_{house.tag}"
     engine = create_async_engine(house.postgres.dsn(name, name, "test"))
-    id = rosa.name.rsplit("/", 1)[1]
     async with engine.begin() as connection:
+        # An address that once was let in and that no header can hold: it holds up nobody.
+        await connection.execute(
+            sa.text("UPDATE member SET email = 'a@[b.example' WHERE id = :id"), {"id": odd.name.rsplit("/", 1)[1]}
+        )
         # Due in a time of its own, where governance's own mailer does not look.
         await connection.execute(
             sa.text(
                 "INSERT INTO notice (id, member_id, kind, subject, text, about, create_time, mail_time, mail_attempts) "
-                "VALUES ('not_x', :id, 5, 's', 't', '', now(), now() + interval '10 years', 0)"
+                "VALUES (:key, :id, 5, 's', 't', '', now(), now() + interval '10 years', 0)"
             ),
-            {"id": id},
+            [{"key": f"not_{one.name[-20:]}", "id": one.name.rsplit("/", 1)[1]} for one in (odd, rosa)],
         )
     database, post = Database(house.postgres.dsn(name, name, "test")), Away()
     mailer = Mailer(database, post, "a@b.example")

@@ -191,9 +191,10 @@ async def test_a_token_that_is_not_genuine_opens_nothing(market: MarketPeople, s
     await market.files(purchase, token)
     head, body, signature = token.token.split(".")
     tampered = [
-        f"{head}.{body}.{signature[:-2]}AA",
+        # In the middle: the last byte of a signature is zero too often to alter it by a zero.
+        f"{head}.{body}.{signature[:40]}{'B' if signature[40] == 'A' else 'A'}{signature[41:]}",
         f"{head}.{body}.",
-        f"{head}.{body[:-3]}AAA.{signature}",
+        f"{head}.{body[:40]}{'B' if body[40] == 'A' else 'A'}{body[41:]}.{signature}",
         "x",
         "a.b.c",
         purchase.person.metadata[0][1].removeprefix("Bearer "),

@@ -121,13 +121,12 @@ class Mailer:
         return len(due)
 
     async def _sent(self, post: Post, mail: Mail) -> bool:
-        message = email.message.EmailMessage()
-        message["From"] = self._sender
-        message["To"] = mail.to
-        message["Subject"] = " ".join(mail.subject.split())
-        message["Date"] = email.utils.formatdate()
-        message["Message-ID"] = f"<{mail.id}@notices.rochdale>"
-        message.set_content(mail.text)
+        try:
+            message = _message(self._sender, mail)
+        except (ValueError, AttributeError, IndexError) as error:
+            # What email's parser raises at an address it cannot read: this one never goes, and holds up no other.
+            log.warning("notice %s has no address that mail could go to: %s", mail.id, type(error).__name__)
+            return True
         try:
             await asyncio.to_thread(post.send, message, mail.id)
         except (OSError, smtplib.SMTPException) as error:
@@ -138,3 +137,14 @@ class Mailer:
             return False
         self._failing = False
         return True
+
+
+def _message(sender: str, mail: Mail) -> email.message.EmailMessage:
+    message = email.message.EmailMessage()
+    message["From"] = sender
+    message["To"] = mail.to
+    message["Subject"] = " ".join(mail.subject.split())
+    message["Date"] = email.utils.formatdate()
+    message["Message-ID"] = f"<{mail.id}@notices.rochdale>"
+    message.set_content(mail.text)
+    return message

@@ -11,8 +11,8 @@ from rochdale.governance.v1 import membership_pb2 as pb
 from rochdale_kit.refusals import Kind, Refusal
 
 INVITATION_SECONDS = 30 * 86_400
-# Not a grammar of mail: one @, something on both sides, and nothing that could become a header of its own.
-_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>,;:\"\\]{1,64}@[^@\s\x00-\x1f\x7f-\x9f<>,;:\"\\]{1,255}")
+# Not a grammar of mail: one @, something on both sides, and nothing that has a meaning of its own in a header.
+_EMAIL = re.compile(r"[^@\s\x00-\x1f\x7f-\x9f<>,;:\"\\()\[\]]{1,64}@[^@\s\x00-\x1f\x7f-\x9f<>,;:\"\\()\[\]]{1,255}")
 
 
 def require_email(email: str) -> None:

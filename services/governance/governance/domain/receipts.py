@@ -59,7 +59,13 @@ def receipt(consent: pb.Consent, cooperative: governance.Cooperative, recipients
         "recipient_third_parties": {"categories_agreed_to": categories, "received_so_far": list(recipients)},
         "withdrawal_method": "MembershipService.WithdrawConsent, or `rochdale consent withdraw`: one call, no reason",
         "privacy_rights": ["access", "withdrawal", "erasure", "portability: this receipt"],
-        "party": {"id": cooperative.name, "name": cooperative.display_name, "type": f"{VOCABULARY}#DataCooperative"},
+        "party": {
+            "id": cooperative.name,
+            "name": cooperative.display_name,
+            "address": UNKNOWN,
+            "contact": UNKNOWN,
+            "type": f"{VOCABULARY}#DataCooperative",
+        },
         "events": _events(consent, member),
         "method": "given by the member, signed in"
         if consent.method == pb.CONSENT_METHOD_MEMBER

@@ -63,7 +63,9 @@ class Consents(Members):
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.RecordConsentsResponse):
                 return earlier
-            await own_cooperative(connection, request.parent)
+            # The members are locked, so that none decides between our look and our record; the cooperative is not, because
+            # who leaves locks themselves first and the cooperative then.
+            await own_cooperative(connection, request.parent, lock=False)
             domain.consents.check(last(request.parent), request.dataset, request.purposes, list(request.categories))
             members = await store.members.by_references(connection, last(request.parent), request.references)
             if missing := [one for one in request.references if one not in members]:

@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from governance.store.membership_tables import contribution_table
@@ -59,6 +59,16 @@ async def save(
     """What members have in a version (resource name); told again it changes nothing. Ids of the members it was news of."""
     dataset, _, number = version.partition("/versions/")
     prefix = f"cooperatives/{cooperative_id}/members/"
+    named = {one.member.removeprefix(prefix) for one in contributions if one.member.startswith(prefix)}
+    # Whatever a gateway says, nobody gets rows who is not the cooperative's own.
+    own = set(
+        await connection.scalars(
+            sa.select(member_table.c.id).where(
+                member_table.c.cooperative_id == cooperative_id,
+                member_table.c.id == sa.any_(sa.literal(sorted(named), ARRAY(sa.Text))),
+            )
+        )
+    )
     rows = [
         {
             "member_id": one.member.removeprefix(prefix),
@@ -70,7 +80,7 @@ async def save(
             "record_time": now,
         }
         for one in contributions
-        if one.member.startswith(prefix)
+        if one.member.startswith(prefix) and one.member.removeprefix(prefix) in own
     ]
     new: list[str] = []
     for start in range(0, len(rows), 2_000):

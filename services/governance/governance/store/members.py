@@ -132,12 +132,17 @@ async def by_reference(
 async def by_references(
     connection: AsyncConnection, cooperative_id: str, references: Sequence[str]
 ) -> dict[str, pb.Member]:
-    """Members in good standing by reference."""
+    """Members in good standing by reference, locked in the order of their ids."""
     table = member_table
-    statement = sa.select(table).where(
-        table.c.cooperative_id == cooperative_id,
-        table.c.reference.in_(references),
-        table.c.state == pb.MEMBER_STATE_ACTIVE,
+    statement = (
+        sa.select(table)
+        .where(
+            table.c.cooperative_id == cooperative_id,
+            table.c.reference.in_(references),
+            table.c.state == pb.MEMBER_STATE_ACTIVE,
+        )
+        .order_by(table.c.id)
+        .with_for_update(key_share=True)
     )
     return {row.reference: member_of(row) for row in await connection.execute(statement)}
 
