@@ -1,0 +1,93 @@
+"""Journals as they stand in the ledger, read a page at a time, and the seal over those of a period. Posts nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.domain.ledger import Journal, Line
+from billing.store.ledger_tables import account_table, entry_table, journal_table
+
+_journal, _entry, _account = journal_table.c, entry_table.c, account_table.c
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A journal with the id and time the ledger gave it. Ids are unique, and become visible out of order."""
+
+    id: int
+    journal: Journal
+    record_time: dt.datetime
+
+
+async def page_of_journals(
+    connection: AsyncConnection,
+    book: str,
+    before: int | None,
+    limit: int,
+    *,
+    code: str = "",
+    kind: str = "",
+    currency: str = "",
+) -> list[Posted]:
+    """Journals with their lines, newest first; the id of the last one is the next page's `before`.
+
+    `code` leaves only those with a line on that account.
+    """
+    chosen = sa.select(journal_table).where(_journal.book == book).order_by(_journal.id.desc()).limit(limit)
+    if before is not None:
+        chosen = chosen.where(_journal.id < before)
+    if kind:
+        chosen = chosen.where(_journal.kind == kind)
+    if currency:
+        chosen = chosen.where(_journal.currency == currency)
+    if code:
+        accounts = sa.select(_account.id).where(_account.book == book, _account.code == code)
+        chosen = chosen.where(_journal.id.in_(sa.select(_entry.journal_id).where(_entry.account_id.in_(accounts))))
+    page = chosen.subquery()
+    statement = _with_lines(page).order_by(page.c.id.desc())
+    return [_posted(row) for row in await connection.execute(statement)]
+
+
+async def seal_of(connection: AsyncConnection, book: str, until: dt.datetime) -> bytes:
+    """SHA-256 over every journal of a book that occurred before `until`, by time and key; 32 bytes.
+
+    Whoever has the journals can compute it again: no id of the database is part of it. While it stays the same, nothing
+    was added to the period and nothing changed in it.
+    """
+    chosen = sa.select(journal_table).where(_journal.book == book, _journal.occur_time < until).subquery()
+    statement = _with_lines(chosen).order_by(chosen.c.occur_time, chosen.c.key.collate("C"))
+    seal = hashlib.sha256(book.encode())
+    async with connection.stream(statement) as rows:
+        async for row in rows:
+            journal = _posted(row).journal
+            # Computed from the lines, not read from the row. Whole microseconds are what PostgreSQL keeps of a time.
+            micros = (journal.occur_time - _EPOCH) // dt.timedelta(microseconds=1)
+            seal.update(journal.fingerprint + micros.to_bytes(8, "big", signed=True))
+    return seal.digest()
+
+
+def _with_lines(chosen: sa.Subquery) -> sa.Select[Any]:
+    lines = (
+        sa.select(
+            sa.func.array_agg(aggregate_order_by(_account.code, _entry.seq)).label("codes"),
+            sa.func.array_agg(aggregate_order_by(_entry.amount_minor, _entry.seq)).label("amounts"),
+        )
+        .select_from(entry_table.join(account_table, _account.id == _entry.account_id))
+        .where(_entry.journal_id == chosen.c.id)
+        .lateral("lines")
+    )
+    return sa.select(chosen, lines.c.codes, lines.c.amounts).join_from(chosen, lines, sa.true())
+
+
+def _posted(row: Any) -> Posted:
+    lines = tuple(Line(code, amount) for code, amount in zip(row.codes, row.amounts, strict=True))
+    journal = Journal(row.book, row.kind, row.key, row.currency, lines, row.occur_time, row.external_ref)
+    return Posted(row.id, journal, row.record_time)
