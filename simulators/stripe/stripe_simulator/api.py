@@ -36,7 +36,7 @@ class Api:
         self._announce = announce
         self._faults = faults
         self._drop_connection = drop_connection
-        self._in_progress: set[str] = set()
+        self._in_progress: set[tuple[str | None, str]] = set()
 
     async def answer(self, request: Request) -> Response:
         """One request from the door to the answer, its faults included."""
@@ -47,12 +47,14 @@ class Api:
             headers["Idempotency-Key"] = key
         try:
             _check_key(request)
+            unit.account = _account(unit, request)
             text = await _body(request)
             if key is None:
                 return await self._faulty(request, unit, text, headers)
             if len(key) > 255:
                 raise invalid("Idempotency keys can be at most 255 characters long.")
-            if key in self._in_progress:
+            in_use = (unit.account, key)
+            if in_use in self._in_progress:
                 raise StripeError(
                     409,
                     "There is currently another in-progress request using this Stripe idempotency key (that probably"
@@ -60,11 +62,11 @@ class Api:
                     kind="idempotency_error",
                     code="idempotency_key_in_use",
                 )
-            self._in_progress.add(key)
+            self._in_progress.add(in_use)
             try:
                 return await self._faulty(request, unit, text, headers)
             finally:
-                self._in_progress.discard(key)
+                self._in_progress.discard(in_use)
         except StripeError as problem:
             return _json(problem.status, {"error": problem.error}, headers)
 
@@ -115,8 +117,8 @@ class Api:
             unit.put(
                 "idempotency",
                 {
-                    "id": key, "fingerprint": fingerprint, "status": status, "body": body, "created": unit.now,
-                    "request": unit.request_id,
+                    "id": _stored_under(unit, key), "fingerprint": fingerprint, "status": status, "body": body,
+                    "created": unit.now, "request": unit.request_id,
                 },
             )  # fmt: skip
         self._announce(unit.commit())
@@ -124,6 +126,8 @@ class Api:
 
     def _worked(self, request: Request, unit: Unit, text: str) -> tuple[int, Json]:
         route, ident = _route(request)
+        if unit.account is not None and not route.connected:
+            raise not_modeled(f"{request.method} {request.url.path} with the Stripe-Account header")
         values = validate(route.shape, forms.decode(text), route.modeled)
         try:
             answer = route.handler(unit, values, ident)
@@ -135,7 +139,7 @@ class Api:
             return problem.status, {"error": problem.error}
 
     def _stored(self, unit: Unit, key: str) -> Json | None:
-        stored = unit.find("idempotency", key)
+        stored = unit.find("idempotency", _stored_under(unit, key))
         return stored if stored is not None and unit.now - stored["created"] < KEY_LIFE_SECONDS else None
 
 
@@ -175,10 +179,26 @@ def _check_key(request: Request) -> None:
         raise StripeError(401, "This is a simulator: it takes test keys only (sk_test_…), never a live key.")
     if not given.startswith(("sk_test_", "rk_test_")):
         raise StripeError(401, f"Invalid API Key provided: {given[:8]}{'*' * 8}")
-    if "stripe-account" in request.headers:
-        raise not_modeled("connected accounts (the Stripe-Account header)")
     if request.headers.get("stripe-version", api_version) != api_version:
         raise not_modeled(f"API versions other than {api_version}, that of the installed stripe library")
+
+
+def _account(unit: Unit, request: Request) -> str | None:
+    """The connected account the request is made for, or None for the platform's own."""
+    named = request.headers.get("stripe-account")
+    if named is not None and unit.find("account", named) is None:
+        raise StripeError(
+            403,
+            f"The provided key does not have access to account '{named}' (or that account does not exist). Application"
+            " access may have been revoked.",
+            code="account_invalid",
+        )
+    return named
+
+
+def _stored_under(unit: Unit, key: str) -> str:
+    # A key is one account's: the platform and a connected account may use the same.
+    return key if unit.account is None else f"{unit.account}:{key}"
 
 
 async def _body(request: Request) -> str:

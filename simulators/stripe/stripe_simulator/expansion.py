@@ -14,6 +14,12 @@ _KINDS = {
     "cus": "customer",
     "pm": "payment_method",
     "cs": "checkout.session",
+    "py": "charge",
+    "pyr": "refund",
+    "acct": "account",
+    "tr": "transfer",
+    "trr": "transfer_reversal",
+    "po": "payout",
 }
 
 

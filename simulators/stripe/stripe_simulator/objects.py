@@ -7,6 +7,18 @@ from .methods import TestMethod
 from .unit import Unit
 
 FUNDS_WAIT_SECONDS = 2 * 86_400
+# https://docs.stripe.com/reports/reporting-categories
+_REPORTING_CATEGORIES = {
+    "charge": "charge",
+    "payment": "charge",
+    "refund": "refund",
+    "payment_refund": "refund",
+    "transfer": "transfer",
+    "transfer_refund": "transfer_reversal",
+    "payout": "payout",
+    "payout_cancel": "payout_reversal",
+    "payout_failure": "payout_reversal",
+}
 _BILLING_DETAILS: Json = {
     "address": {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None},
     "email": None,
@@ -184,7 +196,7 @@ def balance_transaction(
         "fee": fee_minor,
         "fee_details": fees,
         "net": amount_minor - fee_minor,
-        "reporting_category": "charge" if type_ in ("charge", "payment") else "refund",
+        "reporting_category": _REPORTING_CATEGORIES[type_],
         "source": source,
         "status": "pending",  # shown as "available" from `available_on` on
         "type": type_,
@@ -264,6 +276,7 @@ def webhook_endpoint(unit: Unit, url: str, secret: str, params: Json) -> Json:
         "metadata": params.get("metadata") or {},
         "status": "enabled",
         "url": url,
+        "_connect": params.get("connect", False),
         "_secret": secret,
     }
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import operator
 import socket
 import time
 from collections import Counter
@@ -15,12 +16,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import objects, payments, sessions
-from .api import Api
+from . import objects
+from .api import KEY_LIFE_SECONDS, Api
+from .clock import Clock, checked_advance
 from .errors import Json
 from .faults import Faults
 from .pages import Pages
 from .store import Store
+from .timers import TIMED
 from .unit import NewId, Unit, random_id
 from .webhooks import Webhooks
 
@@ -60,11 +63,11 @@ class StripeSimulator:
         retry_most_seconds: float = 5.0,
     ) -> None:
         self.faults = Faults()
-        self._clock = clock
         self._new_id = new_id
         self._public_url = public_url
         self._processing_seconds = processing_seconds
         self._store = Store(state_path)
+        self._clock = Clock(clock, self._store)
         self.webhooks = Webhooks(
             self._store, self.faults, retry_seconds=retry_seconds, retry_most_seconds=retry_most_seconds
         )
@@ -79,6 +82,7 @@ class StripeSimulator:
                 Route("/_simulator/faults", self._faults_asked, methods=["GET", "POST", "DELETE"]),
                 Route("/_simulator/state", self._state_asked, methods=["GET"]),
                 Route("/_simulator/settle", self._settle_asked, methods=["POST"]),
+                Route("/_simulator/clock", self._clock_asked, methods=["GET", "POST"]),
                 Route("/c/pay/{id}", pages.checkout, methods=["GET", "POST"]),
                 Route("/authenticate/{id}", pages.authenticate, methods=["GET", "POST"]),
                 Route("/{path:path}", api.answer, methods=METHODS),
@@ -86,17 +90,24 @@ class StripeSimulator:
             lifespan=self._lifespan,
         )
 
-    def add_webhook(self, url: str, secret: str, enabled_events: tuple[str, ...] = ("*",)) -> str:
-        """Has events sent to `url`, signed with `secret`; the endpoint at the same URL is changed. Returns its id."""
+    def add_webhook(
+        self, url: str, secret: str, enabled_events: tuple[str, ...] = ("*",), *, connect: bool = False
+    ) -> str:
+        """Has events sent to `url`, signed with `secret`; the endpoint at the same URL is changed. Returns its id.
+
+        With `connect` it hears what happens on connected accounts, and nothing of the platform's own.
+        """
         if not secret:
             raise ValueError("A webhook needs a secret such as whsec_…; without one anybody could forge it.")
         unit = self._new_unit()
         for known in unit.rows("webhook_endpoint"):
-            if known["url"] == url:
+            if known["url"] == url and known.get("_connect", False) == connect:
                 unit.put("webhook_endpoint", known | {"_secret": secret, "enabled_events": list(enabled_events)})
                 unit.commit()
                 return str(known["id"])
-        endpoint = objects.webhook_endpoint(unit, url, secret, {"enabled_events": list(enabled_events)})
+        endpoint = objects.webhook_endpoint(
+            unit, url, secret, {"enabled_events": list(enabled_events), "connect": connect}
+        )
         unit.put("webhook_endpoint", endpoint)
         unit.commit()
         return str(endpoint["id"])
@@ -131,41 +142,61 @@ class StripeSimulator:
 
         With `debits_at_once` bank debits do not wait for the clock.
         """
-        now = self._clock()
-        due = [
+        done = 0
+        while timer := self._next_timer(self._clock.now(), debits_at_once=debits_at_once):
+            self._run_timer(timer)
+            done += 1
+        return done
+
+    def advance(self, seconds: int) -> int:
+        """Moves the simulator's time on and does what falls due on the way, each thing at its own time.
+
+        Returns how many things fell due. Time moves for everything at once, and never back.
+        """
+        until = self._clock.now() + checked_advance(seconds)
+        done = 0
+        while timer := self._next_timer(until):
+            self._clock.move_to(timer["due"])
+            self._run_timer(timer)
+            done += 1
+        self._clock.move_to(until)
+        old = self._clock.now() - KEY_LIFE_SECONDS
+        spent = [row["id"] for row in self._store.rows("idempotency") if row["created"] <= old]
+        self._store.commit({("idempotency", key): None for key in spent})
+        return done
+
+    def _next_timer(self, until: float, *, debits_at_once: bool = False) -> Json | None:
+        due = (
             timer
             for timer in self._store.rows("timer")
-            if timer["due"] <= now or (debits_at_once and timer["action"] == "settle_payment")
-        ]
-        for timer in due:
-            unit = self._new_unit()
-            unit.delete("timer", timer["id"])
-            if timer["action"] == "settle_payment":
-                sessions.follow(unit, payments.settle(unit, unit.need("payment_intent", timer["target"])))
-            else:
-                session = unit.need("checkout.session", timer["target"])
-                if session["status"] == "open":
-                    sessions.expire(unit, session)
-            self.webhooks.schedule(unit.commit())
-        return len(due)
+            if timer["due"] <= until or (debits_at_once and timer["action"] == "settle_payment")
+        )
+        return min(due, key=operator.itemgetter("due"), default=None)
+
+    def _run_timer(self, timer: Json) -> None:
+        unit = self._new_unit()
+        unit.delete("timer", timer["id"])
+        TIMED[timer["action"]](unit, timer["target"])
+        self.webhooks.schedule(unit.commit())
 
     def describe(self) -> Json:
         """How many of everything there are and how much money moved, in minor units by currency."""
-        charges = list(self._store.rows("charge"))
+        platform = self._new_unit()
+        charges = list(platform.rows("charge"))
         paid, refunded, fees = Counter[str](), Counter[str](), Counter[str]()
         for charge in charges:
             if charge["status"] == "succeeded":
                 paid[charge["currency"]] += charge["amount"]
                 refunded[charge["currency"]] += charge["amount_refunded"]
-        for moved in self._store.rows("balance_transaction"):
+        for moved in platform.rows("balance_transaction"):
             fees[moved["currency"]] += moved["fee"]
         return {
             "charges": Counter(charge["status"] for charge in charges),
             "payment_intents": Counter(row["status"] for row in self._store.rows("payment_intent")),
             "checkout_sessions": Counter(row["status"] for row in self._store.rows("checkout.session")),
-            "refunds": len(list(self._store.rows("refund"))),
+            "refunds": len(list(platform.rows("refund"))),
             "customers": len(list(self._store.rows("customer"))),
-            "balance_transactions": len(list(self._store.rows("balance_transaction"))),
+            "balance_transactions": len(list(platform.rows("balance_transaction"))),
             "events": Counter(row["type"] for row in self._store.rows("event")),
             "webhook_endpoints": len(list(self._store.rows("webhook_endpoint"))),
             "undelivered_webhooks": len(list(self._store.rows("delivery"))),
@@ -178,7 +209,7 @@ class StripeSimulator:
     def _new_unit(self, request: Request | None = None, idempotency_key: str | None = None) -> Unit:
         base_url = self._public_url or ("" if request is None else str(request.base_url).rstrip("/"))
         request_id = None if request is None else self._new_id("req")
-        now = int(self._clock())
+        now = int(self._clock.now())
         return Unit(self._store, now, self._new_id, base_url, self._processing_seconds, request_id, idempotency_key)
 
     def _drop_connection(self, request: Request) -> None:
@@ -227,6 +258,17 @@ class StripeSimulator:
 
     async def _state_asked(self, _: Request) -> Response:
         return JSONResponse(self.describe())
+
+    async def _clock_asked(self, request: Request) -> Response:
+        done = 0
+        if request.method == "POST":
+            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+                return JSONResponse({"error": "Send application/json."}, 415)
+            try:
+                done = self.advance((await request.json())["advance_seconds"])
+            except (KeyError, TypeError, ValueError) as problem:
+                return JSONResponse({"error": str(problem) or "Send advance_seconds."}, 400)
+        return JSONResponse({**self._clock.describe(), "done": done})
 
     async def _settle_asked(self, _: Request) -> Response:
         return JSONResponse({"settled": self.settle(debits_at_once=True)})

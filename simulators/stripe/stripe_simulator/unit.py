@@ -4,7 +4,7 @@ import copy
 import secrets
 import string
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stripe import api_version
 
@@ -13,11 +13,13 @@ from .store import Store
 
 NewId = Callable[[str], str]
 _ALPHABET = string.ascii_letters + string.digits
+# Everything else belongs to one account, the platform's own or a connected one, and only that account sees it.
+_SHARED_KINDS = frozenset({"account", "delivery", "idempotency", "timer", "webhook_endpoint"})
 
 
 def random_id(prefix: str) -> str:
     """`pi_3Qx…`: the prefix and as many characters as Stripe's ids have."""
-    length = 58 if prefix.startswith("cs_") else 14 if prefix == "req" else 24
+    length = 58 if prefix.startswith("cs_") else 14 if prefix == "req" else 16 if prefix == "acct" else 24
     return f"{prefix}_" + "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
@@ -28,7 +30,10 @@ def public(row: Json) -> Json:
 
 @dataclass
 class Unit:
-    """Reads see the unit's own changes; nothing is visible to others until `commit`."""
+    """Reads see the unit's own changes; nothing is visible to others until `commit`.
+
+    `account` is the connected account whose things are read and written; None is the platform itself.
+    """
 
     store: Store
     now: int
@@ -37,14 +42,15 @@ class Unit:
     processing_seconds: float
     request_id: str | None = None
     idempotency_key: str | None = None
+    account: str | None = None
     changes: dict[tuple[str, str], Json | None] = field(default_factory=dict)
     deliveries: list[Json] = field(default_factory=list)
 
     def find(self, kind: str, ident: str) -> Json | None:
         """The row as this unit sees it, or None."""
-        if (kind, ident) in self.changes:
-            return self.changes[kind, ident]
-        return self.store.get(kind, ident)
+        changed = (kind, ident) in self.changes
+        row = self.changes[kind, ident] if changed else self.store.get(kind, ident)
+        return row if row is not None and self._sees(kind, row) else None
 
     def need(self, kind: str, ident: str, *, param: str = "id", status: int = 404) -> Json:
         """The row, or Stripe's "No such …"; status 400 when a parameter names it."""
@@ -55,10 +61,28 @@ class Unit:
 
     def rows(self, kind: str) -> Iterator[Json]:
         """Rows as committed before this unit, oldest first."""
-        return self.store.rows(kind)
+        return (row for row in self.store.rows(kind) if self._sees(kind, row))
+
+    def rows_now(self, kind: str) -> Iterator[Json]:
+        """Rows as this unit sees them, its own changes included; for reading only."""
+        mine = {ident: row for (of, ident), row in self.changes.items() if of == kind}
+        for row in self.rows(kind):
+            changed = mine.pop(row["id"], row)
+            if changed is not None:
+                yield changed
+        yield from (row for row in mine.values() if row is not None and self._sees(kind, row))
+
+    def acting_for(self, account: str | None) -> "Unit":
+        """The same piece of work, seen and done as the connected account, or as the platform."""
+        return replace(self, account=account)
+
+    def _sees(self, kind: str, row: Json) -> bool:
+        return kind in _SHARED_KINDS or row.get("_account") == self.account
 
     def put(self, kind: str, row: Json) -> Json:
         """Saves the row under its id, within the unit."""
+        if self.account is not None and kind not in _SHARED_KINDS:
+            row["_account"] = self.account
         self.changes[kind, row["id"]] = row
         return row
 
@@ -67,11 +91,16 @@ class Unit:
         self.changes[kind, ident] = None
 
     def emit(self, type_: str, row: Json, previous: Json | None = None) -> None:
-        """Announces the object as it is at this moment to every endpoint that listens for `type_`."""
+        """Announces the object as it is at this moment to every endpoint that listens for `type_`.
+
+        What happens on a connected account is told to Connect endpoints only, and names the account.
+        """
         endpoints = [
             endpoint["id"]
             for endpoint in self.rows("webhook_endpoint")
-            if {"*", type_} & set(endpoint["enabled_events"]) and endpoint["status"] == "enabled"
+            if {"*", type_} & set(endpoint["enabled_events"])
+            and endpoint["status"] == "enabled"
+            and endpoint.get("_connect", False) == (self.account is not None)
         ]
         data: Json = {"object": copy.deepcopy(public(row))}
         if previous is not None:
@@ -87,6 +116,8 @@ class Unit:
             "request": {"id": self.request_id, "idempotency_key": self.idempotency_key},
             "type": type_,
         }
+        if self.account is not None:
+            event["account"] = self.account
         self.put("event", event)
         for endpoint in endpoints:
             delivery = {"id": self.new_id("delivery"), "event": event["id"], "endpoint": endpoint, "type": type_}

@@ -14,6 +14,7 @@ import httpx
 from .errors import Json
 from .faults import WEBHOOK_FAULTS, Fault, Faults
 from .store import Store
+from .unit import public
 
 RECEIVER_TIMEOUT_SECONDS = 10.0
 REORDER_PATIENCE_SECONDS = 2.0
@@ -103,7 +104,7 @@ class Webhooks:
 
     async def _post(self, endpoint: Json, event: Json, fault: Fault | None) -> bool:
         kind = fault.kind if fault is not None else None
-        payload = json.dumps(event, indent=2).encode()
+        payload = json.dumps(public(event), indent=2).encode()
         # The wall clock, never the injected one: receivers compare the timestamp with their own clock.
         timestamp = int(time.time()) - (3_600 if kind == "webhook_old_timestamp" else 0)
         headers = {

@@ -14,6 +14,6 @@ def _of_type(event: Json, wanted: Json) -> bool:
 
 
 ROUTES = (
-    retrieving("event", "/v1/events", shapes.EventRetrieveParams),
-    listing("event", "/v1/events", shapes.EventListParams, keep=_of_type, also=("type", "types")),
+    retrieving("event", "/v1/events", shapes.EventRetrieveParams, connected=True),
+    listing("event", "/v1/events", shapes.EventListParams, keep=_of_type, also=("type", "types"), connected=True),
 )

@@ -18,18 +18,22 @@ METADATA_KEYS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 50, 40, 500
 
 @dataclass(frozen=True)
 class Route:
-    """One endpoint: `path` may hold one `{id}`; `shape` is the TypedDict of its parameters."""
+    """One endpoint: `shape` is the TypedDict of its parameters; `connected` says that the `Stripe-Account` header works.
+
+    `path` may hold `{id}` more than once; the handler is then given the ids joined by `/`.
+    """
 
     method: str
     path: str
     shape: Any
     modeled: Modeled
     handler: Handler
+    connected: bool = False
 
     def match(self, method: str, path: str) -> str | None:
         """The id in the path ("" when it has none), or None when this is another endpoint."""
         found = re.fullmatch(self.path.replace("{id}", "([^/]+)"), path) if method == self.method else None
-        return None if found is None else (found[1] if found.groups() else "")
+        return None if found is None else "/".join(found.groups())
 
 
 def taking(*names: str, **parts: Modeled | None) -> Modeled:
@@ -37,14 +41,19 @@ def taking(*names: str, **parts: Modeled | None) -> Modeled:
     return {"expand": None, **dict.fromkeys(names), **parts}
 
 
-def retrieving(kind: str, path: str, shape: Any, param: str = "id") -> Route:
+def retrieving(kind: str, path: str, shape: Any, param: str = "id", *, connected: bool = False) -> Route:
     """`GET` of one thing."""
-    return Route("GET", f"{path}/{{id}}", shape, taking(), lambda unit, _, ident: unit.need(kind, ident, param=param))
+
+    def handler(unit: Unit, _: Json, ident: str) -> Json:
+        return unit.need(kind, ident, param=param)
+
+    return Route("GET", f"{path}/{{id}}", shape, taking(), handler, connected)
 
 
 def listing(
-    kind: str, path: str, shape: Any, *filters: str, keep: Keep | None = None, also: tuple[str, ...] = ()
-) -> Route:
+    kind: str, path: str, shape: Any, *filters: str, keep: Keep | None = None, also: tuple[str, ...] = (),
+    connected: bool = False,
+) -> Route:  # fmt: skip
     """`GET` of many, newest first; each of `filters` keeps rows whose field of that name equals the parameter.
 
     `keep(row, params)` decides about the parameters named in `also`.
@@ -54,7 +63,7 @@ def listing(
         wanted = [
             row
             for row in unit.rows(kind)
-            if _created_fits(row["created"], params.get("created"))
+            if time_fits(row["created"], params.get("created"))
             and all(row.get(name) == params[name] for name in filters if name in params)
             and (keep is None or keep(row, params))
         ]
@@ -63,7 +72,7 @@ def listing(
 
     dated = {"created"} & set(shape.__annotations__)
     modeled = taking("limit", "starting_after", "ending_before", *dated, *filters, *also)
-    return Route("GET", path, shape, modeled, handler)
+    return Route("GET", path, shape, modeled, handler, connected)
 
 
 def page(rows: list[Json], params: Json, url: str, noun: str) -> Json:
@@ -94,12 +103,13 @@ _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-def _created_fits(created: int, wanted: Json | int | None) -> bool:
+def time_fits(time: int, wanted: Json | int | None) -> bool:
+    """Whether a time is the one a filter names, or within its `gt`, `gte`, `lt` and `lte`."""
     if wanted is None:
         return True
     if isinstance(wanted, int):
-        return created == wanted
-    return all(_COMPARISONS[name](created, bound) for name, bound in wanted.items())
+        return time == wanted
+    return all(_COMPARISONS[name](time, bound) for name, bound in wanted.items())
 
 
 def merged_metadata(old: Json, new: Any) -> Json:

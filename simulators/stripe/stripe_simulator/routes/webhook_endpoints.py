@@ -28,7 +28,7 @@ def delete(unit: Unit, _: Json, ident: str) -> Json:
 
 
 _PATH = "/v1/webhook_endpoints"
-_TAKEN = taking("enabled_events", "url", "description", "metadata")
+_TAKEN = taking("connect", "enabled_events", "url", "description", "metadata")
 ROUTES = (
     Route("POST", _PATH, shapes.WebhookEndpointCreateParams, _TAKEN, create),
     Route("DELETE", f"{_PATH}/{{id}}", shapes.WebhookEndpointDeleteParams, taking(), delete),

@@ -1,0 +1,22 @@
+"""What falls due in time, by the name of its timer. Leaves out when, which `Unit.set_timer` says."""
+
+from collections.abc import Callable
+
+from . import payments, sessions
+from .unit import Unit
+
+
+def _settle_payment(unit: Unit, intent: str) -> None:
+    sessions.follow(unit, payments.settle(unit, unit.need("payment_intent", intent)))
+
+
+def _expire_session(unit: Unit, ident: str) -> None:
+    session = unit.need("checkout.session", ident)
+    if session["status"] == "open":
+        sessions.expire(unit, session)
+
+
+TIMED: dict[str, Callable[[Unit, str], None]] = {
+    "settle_payment": _settle_payment,
+    "expire_session": _expire_session,
+}
