@@ -63,6 +63,8 @@ _COOPERATIVE_CHART = {
     # Below zero it is a loss, which lessens the next pool.
     "surplus": Account(AccountKind.EQUITY),
     "reserve": Account(AccountKind.EQUITY, 0),
+    "commons": Account(AccountKind.EQUITY, 0),
+    "solidarity": Account(AccountKind.EQUITY, 0),
     "dividend_pool": Account(AccountKind.LIABILITY, 0),
     "member:*:payable": Account(AccountKind.LIABILITY, 0),
     "member:*:in_transit": Account(AccountKind.LIABILITY, 0),

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.type.v1 import money_pb2 as _money_pb2
+from rochdale.type.v1 import pricing_pb2 as _pricing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -49,6 +50,34 @@ ORDER_STATE_CANCELED: OrderState.ValueType  # 3
 """Closed unpaid."""
 Global___OrderState: _TypeAlias = OrderState  # noqa: Y015
 
+class _OrderKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_KIND_UNSPECIFIED: _OrderKind.ValueType  # 0
+    """Read as LICENSE."""
+    ORDER_KIND_LICENSE: _OrderKind.ValueType  # 1
+    """The price of a license, or of its first period; access follows its payment."""
+    ORDER_KIND_PERIOD: _OrderKind.ValueType  # 2
+    """A later period of a subscription."""
+    ORDER_KIND_USAGE: _OrderKind.ValueType  # 3
+    """What was used in a period beyond what was included."""
+
+class OrderKind(_OrderKind, metaclass=_OrderKindEnumTypeWrapper):
+    """What an order bills."""
+
+ORDER_KIND_UNSPECIFIED: OrderKind.ValueType  # 0
+"""Read as LICENSE."""
+ORDER_KIND_LICENSE: OrderKind.ValueType  # 1
+"""The price of a license, or of its first period; access follows its payment."""
+ORDER_KIND_PERIOD: OrderKind.ValueType  # 2
+"""A later period of a subscription."""
+ORDER_KIND_USAGE: OrderKind.ValueType  # 3
+"""What was used in a period beyond what was included."""
+Global___OrderKind: _TypeAlias = OrderKind  # noqa: Y015
+
 class _PaymentMethod:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -63,6 +92,8 @@ class _PaymentMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     """A page hosted by Stripe."""
     PAYMENT_METHOD_BANK_TRANSFER: _PaymentMethod.ValueType  # 3
     """Invoice and bank transfer, confirmed by an operator."""
+    PAYMENT_METHOD_SAVED: _PaymentMethod.ValueType  # 4
+    """The payment method the buyer saved, charged without the buyer; it may ask for the buyer after all."""
 
 class PaymentMethod(_PaymentMethod, metaclass=_PaymentMethodEnumTypeWrapper):
     """How a payment is made."""
@@ -75,6 +106,8 @@ PAYMENT_METHOD_CHECKOUT: PaymentMethod.ValueType  # 2
 """A page hosted by Stripe."""
 PAYMENT_METHOD_BANK_TRANSFER: PaymentMethod.ValueType  # 3
 """Invoice and bank transfer, confirmed by an operator."""
+PAYMENT_METHOD_SAVED: PaymentMethod.ValueType  # 4
+"""The payment method the buyer saved, charged without the buyer; it may ask for the buyer after all."""
 Global___PaymentMethod: _TypeAlias = PaymentMethod  # noqa: Y015
 
 class _PaymentState:
@@ -117,9 +150,203 @@ PAYMENT_STATE_UNKNOWN: PaymentState.ValueType  # 5
 """The rail did not answer; it is asked again with the same key."""
 Global___PaymentState: _TypeAlias = PaymentState  # noqa: Y015
 
+class _RefundState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_STATE_UNSPECIFIED: _RefundState.ValueType  # 0
+    """Never answered."""
+    REFUND_STATE_PENDING: _RefundState.ValueType  # 1
+    """Written down; the rail is asked until it answers."""
+    REFUND_STATE_SUCCEEDED: _RefundState.ValueType  # 2
+    """Given back."""
+    REFUND_STATE_FAILED: _RefundState.ValueType  # 3
+    """The rail could not give it back; the money is the buyer's credit, and an operator pays it another way."""
+
+class RefundState(_RefundState, metaclass=_RefundStateEnumTypeWrapper):
+    """Where a refund stands."""
+
+REFUND_STATE_UNSPECIFIED: RefundState.ValueType  # 0
+"""Never answered."""
+REFUND_STATE_PENDING: RefundState.ValueType  # 1
+"""Written down; the rail is asked until it answers."""
+REFUND_STATE_SUCCEEDED: RefundState.ValueType  # 2
+"""Given back."""
+REFUND_STATE_FAILED: RefundState.ValueType  # 3
+"""The rail could not give it back; the money is the buyer's credit, and an operator pays it another way."""
+Global___RefundState: _TypeAlias = RefundState  # noqa: Y015
+
+class _DisputeState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DisputeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DisputeState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DISPUTE_STATE_UNSPECIFIED: _DisputeState.ValueType  # 0
+    """Never answered."""
+    DISPUTE_STATE_NEEDS_RESPONSE: _DisputeState.ValueType  # 1
+    """Evidence is due."""
+    DISPUTE_STATE_UNDER_REVIEW: _DisputeState.ValueType  # 2
+    """Evidence was given; the bank decides."""
+    DISPUTE_STATE_WON: _DisputeState.ValueType  # 3
+    """Decided for the cooperative."""
+    DISPUTE_STATE_LOST: _DisputeState.ValueType  # 4
+    """Decided for the buyer."""
+
+class DisputeState(_DisputeState, metaclass=_DisputeStateEnumTypeWrapper):
+    """Where a dispute stands."""
+
+DISPUTE_STATE_UNSPECIFIED: DisputeState.ValueType  # 0
+"""Never answered."""
+DISPUTE_STATE_NEEDS_RESPONSE: DisputeState.ValueType  # 1
+"""Evidence is due."""
+DISPUTE_STATE_UNDER_REVIEW: DisputeState.ValueType  # 2
+"""Evidence was given; the bank decides."""
+DISPUTE_STATE_WON: DisputeState.ValueType  # 3
+"""Decided for the cooperative."""
+DISPUTE_STATE_LOST: DisputeState.ValueType  # 4
+"""Decided for the buyer."""
+Global___DisputeState: _TypeAlias = DisputeState  # noqa: Y015
+
+class _InvoiceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InvoiceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InvoiceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INVOICE_KIND_UNSPECIFIED: _InvoiceKind.ValueType  # 0
+    """Never answered."""
+    INVOICE_KIND_INVOICE: _InvoiceKind.ValueType  # 1
+    """What is owed or was paid."""
+    INVOICE_KIND_CREDIT_NOTE: _InvoiceKind.ValueType  # 2
+    """What was taken back of an invoice, or given back to its buyer."""
+
+class InvoiceKind(_InvoiceKind, metaclass=_InvoiceKindEnumTypeWrapper):
+    """A numbered document."""
+
+INVOICE_KIND_UNSPECIFIED: InvoiceKind.ValueType  # 0
+"""Never answered."""
+INVOICE_KIND_INVOICE: InvoiceKind.ValueType  # 1
+"""What is owed or was paid."""
+INVOICE_KIND_CREDIT_NOTE: InvoiceKind.ValueType  # 2
+"""What was taken back of an invoice, or given back to its buyer."""
+Global___InvoiceKind: _TypeAlias = InvoiceKind  # noqa: Y015
+
+class _SubscriptionState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SubscriptionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubscriptionState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUBSCRIPTION_STATE_UNSPECIFIED: _SubscriptionState.ValueType  # 0
+    """Never answered."""
+    SUBSCRIPTION_STATE_ACTIVE: _SubscriptionState.ValueType  # 1
+    """Paid up."""
+    SUBSCRIPTION_STATE_PAST_DUE: _SubscriptionState.ValueType  # 2
+    """A period's order is overdue; access goes on until grace ends."""
+    SUBSCRIPTION_STATE_SUSPENDED: _SubscriptionState.ValueType  # 3
+    """Grace is over; access is suspended until the order is paid."""
+    SUBSCRIPTION_STATE_ENDED: _SubscriptionState.ValueType  # 4
+    """Ended: canceled at a period's end, never paid, or the license ended."""
+
+class SubscriptionState(_SubscriptionState, metaclass=_SubscriptionStateEnumTypeWrapper):
+    """Where a subscription stands."""
+
+SUBSCRIPTION_STATE_UNSPECIFIED: SubscriptionState.ValueType  # 0
+"""Never answered."""
+SUBSCRIPTION_STATE_ACTIVE: SubscriptionState.ValueType  # 1
+"""Paid up."""
+SUBSCRIPTION_STATE_PAST_DUE: SubscriptionState.ValueType  # 2
+"""A period's order is overdue; access goes on until grace ends."""
+SUBSCRIPTION_STATE_SUSPENDED: SubscriptionState.ValueType  # 3
+"""Grace is over; access is suspended until the order is paid."""
+SUBSCRIPTION_STATE_ENDED: SubscriptionState.ValueType  # 4
+"""Ended: canceled at a period's end, never paid, or the license ended."""
+Global___SubscriptionState: _TypeAlias = SubscriptionState  # noqa: Y015
+
+@_typing.final
+class OrderLine(_message.Message):
+    """One line of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    UNIT_PRICE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    description: _builtins.str
+    """What it is for."""
+    quantity: _builtins.str
+    """How many units, such as "12.5"; empty for a price as a whole."""
+    unit_price: _builtins.str
+    """Minor units for one unit; empty for a price as a whole."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What it comes to, rounded once, half up, before taxes."""
+
+    def __init__(
+        self,
+        *,
+        description: _builtins.str = ...,
+        quantity: _builtins.str = ...,
+        unit_price: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "description", b"description", "quantity", b"quantity", "unit_price", b"unit_price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderLine: _TypeAlias = OrderLine  # noqa: Y015
+
+@_typing.final
+class TaxLine(_message.Message):
+    """One tax on an order, as the market's tax adapter says. The market decides no tax by itself."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Such as "VAT"."""
+    rate: _builtins.str
+    """In percent, such as "21"; empty when the reason is the label."""
+    note: _builtins.str
+    """What a reader of the invoice must be told, such as "reverse charge"."""
+    @_builtins.property
+    def base(self) -> _money_pb2.Money:
+        """What it is computed on."""
+
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What it comes to."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        rate: _builtins.str = ...,
+        base: _money_pb2.Money | None = ...,
+        amount: _money_pb2.Money | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "base", b"base"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "base", b"base", "label", b"label", "note", b"note", "rate", b"rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaxLine: _TypeAlias = TaxLine  # noqa: Y015
+
 @_typing.final
 class Order(_message.Message):
-    """What a buyer owes for one license. Amount, parties and license never change."""
+    """What a buyer owes for one license, or for one period of it. What it bills never changes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -134,10 +361,20 @@ class Order(_message.Message):
     PAY_TIME_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
     PAYMENT_REFERENCE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PERIOD_START_TIME_FIELD_NUMBER: _builtins.int
+    PERIOD_END_TIME_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    TAX_LINES_FIELD_NUMBER: _builtins.int
+    NET_FIELD_NUMBER: _builtins.int
+    QUOTE_HASH_FIELD_NUMBER: _builtins.int
+    REFUNDED_FIELD_NUMBER: _builtins.int
+    INVOICE_NUMBER_FIELD_NUMBER: _builtins.int
+    DISPUTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "orders/{order}"."""
     license: _builtins.str
-    """The license it is for; one order a license."""
+    """The license it is for."""
     buyer: _builtins.str
     """Who pays, "organizations/{organization}"."""
     seller: _builtins.str
@@ -148,9 +385,19 @@ class Order(_message.Message):
     """Where it stands."""
     payment_reference: _builtins.str
     """Reference to put on a bank transfer, such as "RD-7K3M-9Q2P-5"."""
+    kind: Global___OrderKind.ValueType
+    """What it bills."""
+    quote_hash: _builtins.str
+    """SHA-256 over the canonical JSON of license, buyer, seller, kind, lines, tax_lines, net, amount, terms_hash and the
+    period; a payment carries it, and money that comes with another pays nothing.
+    """
+    invoice_number: _builtins.str
+    """Number of its invoice, such as "valley-health-2026-000017"; empty before it was issued."""
+    disputed: _builtins.bool
+    """Whether a dispute about its payment is open."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
-        """What is owed."""
+        """What is owed, taxes included."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -163,6 +410,30 @@ class Order(_message.Message):
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
         """Until when it can be paid."""
+
+    @_builtins.property
+    def period_start_time(self) -> _timestamp_pb2.Timestamp:
+        """For PERIOD and USAGE, and for LICENSE of a subscription once it is active: since when."""
+
+    @_builtins.property
+    def period_end_time(self) -> _timestamp_pb2.Timestamp:
+        """See period_start_time: until when."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
+        """What it is made of."""
+
+    @_builtins.property
+    def tax_lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaxLine]:
+        """Taxes on it."""
+
+    @_builtins.property
+    def net(self) -> _money_pb2.Money:
+        """The lines together, before taxes; for LICENSE the price agreed."""
+
+    @_builtins.property
+    def refunded(self) -> _money_pb2.Money:
+        """What was given back so far."""
 
     def __init__(
         self,
@@ -178,10 +449,20 @@ class Order(_message.Message):
         pay_time: _timestamp_pb2.Timestamp | None = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
         payment_reference: _builtins.str = ...,
+        kind: Global___OrderKind.ValueType = ...,
+        period_start_time: _timestamp_pb2.Timestamp | None = ...,
+        period_end_time: _timestamp_pb2.Timestamp | None = ...,
+        lines: _abc.Iterable[Global___OrderLine] | None = ...,
+        tax_lines: _abc.Iterable[Global___TaxLine] | None = ...,
+        net: _money_pb2.Money | None = ...,
+        quote_hash: _builtins.str = ...,
+        refunded: _money_pb2.Money | None = ...,
+        invoice_number: _builtins.str = ...,
+        disputed: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "due_time", b"due_time", "pay_time", b"pay_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "due_time", b"due_time", "net", b"net", "pay_time", b"pay_time", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "refunded", b"refunded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "buyer", b"buyer", "create_time", b"create_time", "due_time", b"due_time", "license", b"license", "name", b"name", "pay_time", b"pay_time", "payment_reference", b"payment_reference", "seller", b"seller", "state", b"state", "terms_hash", b"terms_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "buyer", b"buyer", "create_time", b"create_time", "disputed", b"disputed", "due_time", b"due_time", "invoice_number", b"invoice_number", "kind", b"kind", "license", b"license", "lines", b"lines", "name", b"name", "net", b"net", "pay_time", b"pay_time", "payment_reference", b"payment_reference", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "quote_hash", b"quote_hash", "refunded", b"refunded", "seller", b"seller", "state", b"state", "tax_lines", b"tax_lines", "terms_hash", b"terms_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,6 +485,7 @@ class Payment(_message.Message):
     FAILURE_CODE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    ACTION_REQUIRED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "orders/{order}/payments/{payment}"."""
     method: Global___PaymentMethod.ValueType
@@ -223,6 +505,8 @@ class Payment(_message.Message):
     took its place, or the order was closed), "rail_unavailable" (the rail did not answer for a day), "amount_mismatch"
     and "order_not_open" (it took money that does not pay the order) and "refunded" (that money was given back).
     """
+    action_required: _builtins.bool
+    """Whether the bank asks for the buyer (3-D Secure), who confirms with client_secret or on checkout_url."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What it collects."""
@@ -249,10 +533,11 @@ class Payment(_message.Message):
         failure_code: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         settle_time: _timestamp_pb2.Timestamp | None = ...,
+        action_required: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time", "settle_time", b"settle_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "checkout_url", b"checkout_url", "client_secret", b"client_secret", "create_time", b"create_time", "failure_code", b"failure_code", "method", b"method", "name", b"name", "payment_intent", b"payment_intent", "payment_reference", b"payment_reference", "settle_time", b"settle_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_required", b"action_required", "amount", b"amount", "checkout_url", b"checkout_url", "client_secret", b"client_secret", "create_time", b"create_time", "failure_code", b"failure_code", "method", b"method", "name", b"name", "payment_intent", b"payment_intent", "payment_reference", b"payment_reference", "settle_time", b"settle_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -433,3 +718,927 @@ class ConfirmBankTransferRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfirmBankTransferRequest: _TypeAlias = ConfirmBankTransferRequest  # noqa: Y015
+
+@_typing.final
+class Refund(_message.Message):
+    """Money given back to a buyer. Its parts always sum to its amount."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    TAX_FIELD_NUMBER: _builtins.int
+    FEE_FIELD_NUMBER: _builtins.int
+    COOPERATIVE_PART_FIELD_NUMBER: _builtins.int
+    RECEIVABLE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "orders/{order}/refunds/{refund}"."""
+    state: Global___RefundState.ValueType
+    """Where it stands."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What the buyer gets."""
+
+    @_builtins.property
+    def tax(self) -> _money_pb2.Money:
+        """Of it, tax."""
+
+    @_builtins.property
+    def fee(self) -> _money_pb2.Money:
+        """Of it, what the market gives back of its fee."""
+
+    @_builtins.property
+    def cooperative_part(self) -> _money_pb2.Money:
+        """Of it, what the cooperative bears."""
+
+    @_builtins.property
+    def receivable(self) -> _money_pb2.Money:
+        """Of that, what was paid out already and is owed by the cooperative until it is netted."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def settle_time(self) -> _timestamp_pb2.Timestamp:
+        """When it reached its end; absent before."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        tax: _money_pb2.Money | None = ...,
+        fee: _money_pb2.Money | None = ...,
+        cooperative_part: _money_pb2.Money | None = ...,
+        receivable: _money_pb2.Money | None = ...,
+        state: Global___RefundState.ValueType = ...,
+        reason: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        settle_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cooperative_part", b"cooperative_part", "create_time", b"create_time", "fee", b"fee", "receivable", b"receivable", "settle_time", b"settle_time", "tax", b"tax"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cooperative_part", b"cooperative_part", "create_time", b"create_time", "fee", b"fee", "name", b"name", "reason", b"reason", "receivable", b"receivable", "settle_time", b"settle_time", "state", b"state", "tax", b"tax"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refund: _TypeAlias = Refund  # noqa: Y015
+
+@_typing.final
+class Dispute(_message.Message):
+    """A buyer's bank takes a payment back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_DUE_TIME_FIELD_NUMBER: _builtins.int
+    EVIDENCE_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CLOSE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "orders/{order}/disputes/{dispute}"."""
+    reason: _builtins.str
+    """Why, as the bank says it."""
+    state: Global___DisputeState.ValueType
+    """Where it stands."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What the bank claims, in the order's currency; it may be more than the order."""
+
+    @_builtins.property
+    def evidence_due_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when evidence can be given; absent when there is no such time."""
+
+    @_builtins.property
+    def evidence_time(self) -> _timestamp_pb2.Timestamp:
+        """When evidence was given; absent before."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was opened."""
+
+    @_builtins.property
+    def close_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was decided; absent before."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        reason: _builtins.str = ...,
+        state: Global___DisputeState.ValueType = ...,
+        evidence_due_time: _timestamp_pb2.Timestamp | None = ...,
+        evidence_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        close_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "close_time", b"close_time", "create_time", b"create_time", "evidence_due_time", b"evidence_due_time", "evidence_time", b"evidence_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "close_time", b"close_time", "create_time", b"create_time", "evidence_due_time", b"evidence_due_time", "evidence_time", b"evidence_time", "name", b"name", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dispute: _TypeAlias = Dispute  # noqa: Y015
+
+@_typing.final
+class Invoice(_message.Message):
+    """An invoice or a credit note. Numbers of one seller have no gaps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    ISSUE_TIME_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    PDF_HASH_FIELD_NUMBER: _builtins.int
+    PDF_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "orders/{order}/invoices/{invoice}"."""
+    kind: Global___InvoiceKind.ValueType
+    """Which."""
+    number: _builtins.str
+    """Number, such as "valley-health-2026-000017"."""
+    pdf_hash: _builtins.str
+    """SHA-256 of the PDF, lower-case hexadecimal."""
+    pdf: _builtins.bytes
+    """The document itself; only in the answer to GetInvoice."""
+    @_builtins.property
+    def issue_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was issued."""
+
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What it comes to, taxes included."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___InvoiceKind.ValueType = ...,
+        number: _builtins.str = ...,
+        issue_time: _timestamp_pb2.Timestamp | None = ...,
+        amount: _money_pb2.Money | None = ...,
+        pdf_hash: _builtins.str = ...,
+        pdf: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "issue_time", b"issue_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "issue_time", b"issue_time", "kind", b"kind", "name", b"name", "number", b"number", "pdf", b"pdf", "pdf_hash", b"pdf_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Invoice: _TypeAlias = Invoice  # noqa: Y015
+
+@_typing.final
+class MeterUsage(_message.Message):
+    """How much of one meter was used in the current period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    INCLUDED_FIELD_NUMBER: _builtins.int
+    CAP_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    WARN_TIME_FIELD_NUMBER: _builtins.int
+    REACH_TIME_FIELD_NUMBER: _builtins.int
+    meter: _pricing_pb2.Meter.ValueType
+    """What is counted."""
+    used: _builtins.str
+    """Units used, a decimal."""
+    included: _builtins.str
+    """Units included, a decimal; empty for none."""
+    cap: _builtins.str
+    """Units after which access is suspended, the lower of contract and buyer; empty for none."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What it would cost by now."""
+
+    @_builtins.property
+    def warn_time(self) -> _timestamp_pb2.Timestamp:
+        """When 80 % of the cap was reached; absent before."""
+
+    @_builtins.property
+    def reach_time(self) -> _timestamp_pb2.Timestamp:
+        """When the cap was reached; absent before."""
+
+    def __init__(
+        self,
+        *,
+        meter: _pricing_pb2.Meter.ValueType = ...,
+        used: _builtins.str = ...,
+        included: _builtins.str = ...,
+        cap: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        warn_time: _timestamp_pb2.Timestamp | None = ...,
+        reach_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "reach_time", b"reach_time", "warn_time", b"warn_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "cap", b"cap", "included", b"included", "meter", b"meter", "reach_time", b"reach_time", "used", b"used", "warn_time", b"warn_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterUsage: _TypeAlias = MeterUsage  # noqa: Y015
+
+@_typing.final
+class Subscription(_message.Message):
+    """A license that is paid again, or by use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PERIOD_START_TIME_FIELD_NUMBER: _builtins.int
+    PERIOD_END_TIME_FIELD_NUMBER: _builtins.int
+    CANCEL_AT_PERIOD_END_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    USAGE_FIELD_NUMBER: _builtins.int
+    OVERDUE_ORDER_FIELD_NUMBER: _builtins.int
+    SUSPEND_TIME_FIELD_NUMBER: _builtins.int
+    TERMINATE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "subscriptions/{subscription}"; one a license."""
+    license: _builtins.str
+    """The license."""
+    state: Global___SubscriptionState.ValueType
+    """Where it stands."""
+    cancel_at_period_end: _builtins.bool
+    """Whether it ends with the period."""
+    overdue_order: _builtins.str
+    """The order that is overdue; empty for none."""
+    @_builtins.property
+    def period_start_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the current period runs."""
+
+    @_builtins.property
+    def period_end_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when."""
+
+    @_builtins.property
+    def price(self) -> _money_pb2.Money:
+        """What is due for the next period."""
+
+    @_builtins.property
+    def plan(self) -> _pricing_pb2.PricePlan:
+        """How it is due."""
+
+    @_builtins.property
+    def usage(self) -> _containers.RepeatedCompositeFieldContainer[Global___MeterUsage]:
+        """What was used in the current period."""
+
+    @_builtins.property
+    def suspend_time(self) -> _timestamp_pb2.Timestamp:
+        """When access is suspended if it stays overdue; absent when it is not."""
+
+    @_builtins.property
+    def terminate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ends if it stays overdue; absent when it is not."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        license: _builtins.str = ...,
+        state: Global___SubscriptionState.ValueType = ...,
+        period_start_time: _timestamp_pb2.Timestamp | None = ...,
+        period_end_time: _timestamp_pb2.Timestamp | None = ...,
+        cancel_at_period_end: _builtins.bool = ...,
+        price: _money_pb2.Money | None = ...,
+        plan: _pricing_pb2.PricePlan | None = ...,
+        usage: _abc.Iterable[Global___MeterUsage] | None = ...,
+        overdue_order: _builtins.str = ...,
+        suspend_time: _timestamp_pb2.Timestamp | None = ...,
+        terminate_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "plan", b"plan", "price", b"price", "suspend_time", b"suspend_time", "terminate_time", b"terminate_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_at_period_end", b"cancel_at_period_end", "license", b"license", "name", b"name", "overdue_order", b"overdue_order", "period_end_time", b"period_end_time", "period_start_time", b"period_start_time", "plan", b"plan", "price", b"price", "state", b"state", "suspend_time", b"suspend_time", "terminate_time", b"terminate_time", "usage", b"usage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subscription: _TypeAlias = Subscription  # noqa: Y015
+
+@_typing.final
+class SavedPaymentMethod(_message.Message):
+    """What a buyer saved to be charged with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    EXPIRE_MONTH_FIELD_NUMBER: _builtins.int
+    SETUP_URL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name, "organizations/{organization}/paymentMethod"."""
+    type: _builtins.str
+    """Such as "card" or "sepa_debit"; empty when none is saved."""
+    label: _builtins.str
+    """What people recognize, such as "visa ending in 4242"."""
+    expire_month: _builtins.str
+    """For a card: when it expires, such as "2028-04"."""
+    setup_url: _builtins.str
+    """Where a browser saves another; only in the answer to SetUpPaymentMethod."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: _builtins.str = ...,
+        label: _builtins.str = ...,
+        expire_month: _builtins.str = ...,
+        setup_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_month", b"expire_month", "label", b"label", "name", b"name", "setup_url", b"setup_url", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SavedPaymentMethod: _TypeAlias = SavedPaymentMethod  # noqa: Y015
+
+@_typing.final
+class RefundOrderRequest(_message.Message):
+    """Asks for part or all of an order's money to go back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    order: _builtins.str
+    """Resource name of the order."""
+    reason: _builtins.str
+    """Why; the buyer reads it."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much, taxes included; absent for all that is left."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "order", b"order", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundOrderRequest: _TypeAlias = RefundOrderRequest  # noqa: Y015
+
+@_typing.final
+class ListRefundsRequest(_message.Message):
+    """Asks for the refunds of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Resource name of the order."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRefundsRequest: _TypeAlias = ListRefundsRequest  # noqa: Y015
+
+@_typing.final
+class ListRefundsResponse(_message.Message):
+    """All of them, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUNDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refunds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refund]:
+        """The refunds."""
+
+    def __init__(
+        self,
+        *,
+        refunds: _abc.Iterable[Global___Refund] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refunds", b"refunds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRefundsResponse: _TypeAlias = ListRefundsResponse  # noqa: Y015
+
+@_typing.final
+class ListDisputesRequest(_message.Message):
+    """Asks for a page of disputes, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OPEN_ONLY_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most this many, 1 to 1000; 0 means 50."""
+    page_token: _builtins.str
+    """From the previous page; empty for the first."""
+    open_only: _builtins.bool
+    """Only those not decided."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        open_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open_only", b"open_only", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDisputesRequest: _TypeAlias = ListDisputesRequest  # noqa: Y015
+
+@_typing.final
+class ListDisputesResponse(_message.Message):
+    """A page of disputes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPUTES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty at the end."""
+    @_builtins.property
+    def disputes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dispute]:
+        """The disputes."""
+
+    def __init__(
+        self,
+        *,
+        disputes: _abc.Iterable[Global___Dispute] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disputes", b"disputes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDisputesResponse: _TypeAlias = ListDisputesResponse  # noqa: Y015
+
+@_typing.final
+class GetEvidenceRequest(_message.Message):
+    """Asks for what speaks for the cooperative."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name of the dispute."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvidenceRequest: _TypeAlias = GetEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class Evidence(_message.Message):
+    """What speaks for the cooperative: license, terms, delivery and use, as far as billing knows them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    CONTENT_JSON_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """As people read it."""
+    content_json: _builtins.str
+    """The same as canonical JSON."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        content_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_json", b"content_json", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class SubmitEvidenceRequest(_message.Message):
+    """Gives evidence to the bank, once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    name: _builtins.str
+    """Resource name of the dispute."""
+    statement: _builtins.str
+    """What the cooperative adds to the assembled evidence."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        statement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SubmitEvidenceRequest: _TypeAlias = SubmitEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class ListInvoicesRequest(_message.Message):
+    """Asks for the documents of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    order: _builtins.str
+    """Resource name of the order."""
+    def __init__(
+        self,
+        *,
+        order: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInvoicesRequest: _TypeAlias = ListInvoicesRequest  # noqa: Y015
+
+@_typing.final
+class ListInvoicesResponse(_message.Message):
+    """All of them, oldest first, without the PDFs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVOICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def invoices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Invoice]:
+        """The documents."""
+
+    def __init__(
+        self,
+        *,
+        invoices: _abc.Iterable[Global___Invoice] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["invoices", b"invoices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInvoicesResponse: _TypeAlias = ListInvoicesResponse  # noqa: Y015
+
+@_typing.final
+class GetInvoiceRequest(_message.Message):
+    """Asks for one document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInvoiceRequest: _TypeAlias = GetInvoiceRequest  # noqa: Y015
+
+@_typing.final
+class IssueInvoiceRequest(_message.Message):
+    """Asks for an invoice before it is paid, as companies need for a bank transfer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    order: _builtins.str
+    """Resource name of the order."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssueInvoiceRequest: _TypeAlias = IssueInvoiceRequest  # noqa: Y015
+
+@_typing.final
+class SetUpPaymentMethodRequest(_message.Message):
+    """Starts saving a payment method for later charges."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    RETURN_URL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    return_url: _builtins.str
+    """Where the buyer's browser goes afterwards; empty for a plain page of the market."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        return_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "return_url", b"return_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUpPaymentMethodRequest: _TypeAlias = SetUpPaymentMethodRequest  # noqa: Y015
+
+@_typing.final
+class GetPaymentMethodRequest(_message.Message):
+    """Asks for the caller's saved payment method."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPaymentMethodRequest: _TypeAlias = GetPaymentMethodRequest  # noqa: Y015
+
+@_typing.final
+class RemovePaymentMethodRequest(_message.Message):
+    """Forgets the caller's saved payment method."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovePaymentMethodRequest: _TypeAlias = RemovePaymentMethodRequest  # noqa: Y015
+
+@_typing.final
+class GetSubscriptionRequest(_message.Message):
+    """Asks for the subscription of a license."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_FIELD_NUMBER: _builtins.int
+    license: _builtins.str
+    """Resource name of the license."""
+    def __init__(
+        self,
+        *,
+        license: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license", b"license"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubscriptionRequest: _TypeAlias = GetSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class CancelSubscriptionRequest(_message.Message):
+    """Ends a subscription with its current period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    license: _builtins.str
+    """Resource name of the license."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        license: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license", b"license", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelSubscriptionRequest: _TypeAlias = CancelSubscriptionRequest  # noqa: Y015
+
+@_typing.final
+class SetBudgetRequest(_message.Message):
+    """Sets the buyer's own cap on a meter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    METER_FIELD_NUMBER: _builtins.int
+    CAP_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    license: _builtins.str
+    """Resource name of the license."""
+    meter: _pricing_pb2.Meter.ValueType
+    """Which meter."""
+    cap: _builtins.str
+    """Units of a period; empty for the contract's cap alone."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        license: _builtins.str = ...,
+        meter: _pricing_pb2.Meter.ValueType = ...,
+        cap: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cap", b"cap", "license", b"license", "meter", b"meter", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetBudgetRequest: _TypeAlias = SetBudgetRequest  # noqa: Y015
+
+@_typing.final
+class BankTransfer(_message.Message):
+    """One credit on the market's bank statement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANK_REFERENCE_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    bank_reference: _builtins.str
+    """The bank's own reference; each is booked once."""
+    text: _builtins.str
+    """What the sender wrote; a payment reference in it is found by its check sign, however it is spaced."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What arrived."""
+
+    def __init__(
+        self,
+        *,
+        bank_reference: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "bank_reference", b"bank_reference", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BankTransfer: _TypeAlias = BankTransfer  # noqa: Y015
+
+@_typing.final
+class ImportBankTransfersRequest(_message.Message):
+    """Books credits of a bank statement."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRANSFERS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    @_builtins.property
+    def transfers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BankTransfer]:
+        """The credits."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        transfers: _abc.Iterable[Global___BankTransfer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "transfers", b"transfers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportBankTransfersRequest: _TypeAlias = ImportBankTransfersRequest  # noqa: Y015
+
+@_typing.final
+class BankTransferMatch(_message.Message):
+    """What became of one credit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BANK_REFERENCE_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    SUSPENSE_REASON_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    bank_reference: _builtins.str
+    """The credit."""
+    order: _builtins.str
+    """The order it paid; empty when it pays none."""
+    suspense_reason: _builtins.str
+    """Why it waits in suspense for an operator, such as "REFERENCE_MISSING" or "AMOUNT_MISMATCH"; empty when it paid."""
+    repeated: _builtins.bool
+    """Whether it had been booked before."""
+    def __init__(
+        self,
+        *,
+        bank_reference: _builtins.str = ...,
+        order: _builtins.str = ...,
+        suspense_reason: _builtins.str = ...,
+        repeated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank_reference", b"bank_reference", "order", b"order", "repeated", b"repeated", "suspense_reason", b"suspense_reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BankTransferMatch: _TypeAlias = BankTransferMatch  # noqa: Y015
+
+@_typing.final
+class ImportBankTransfersResponse(_message.Message):
+    """What became of each, in their order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___BankTransferMatch]:
+        """The matches."""
+
+    def __init__(
+        self,
+        *,
+        matches: _abc.Iterable[Global___BankTransferMatch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matches", b"matches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportBankTransfersResponse: _TypeAlias = ImportBankTransfersResponse  # noqa: Y015

@@ -61,6 +61,81 @@ class BillingServiceStub:
                 request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ConfirmBankTransferRequest.SerializeToString,
                 response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Order.FromString,
                 _registered_method=True)
+        self.ImportBankTransfers = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/ImportBankTransfers',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ImportBankTransfersRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ImportBankTransfersResponse.FromString,
+                _registered_method=True)
+        self.RefundOrder = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/RefundOrder',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.RefundOrderRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.FromString,
+                _registered_method=True)
+        self.ListRefunds = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/ListRefunds',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsResponse.FromString,
+                _registered_method=True)
+        self.ListDisputes = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/ListDisputes',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListDisputesRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListDisputesResponse.FromString,
+                _registered_method=True)
+        self.GetEvidence = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/GetEvidence',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Evidence.FromString,
+                _registered_method=True)
+        self.SubmitEvidence = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/SubmitEvidence',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SubmitEvidenceRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Dispute.FromString,
+                _registered_method=True)
+        self.ListInvoices = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/ListInvoices',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListInvoicesRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListInvoicesResponse.FromString,
+                _registered_method=True)
+        self.GetInvoice = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/GetInvoice',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetInvoiceRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Invoice.FromString,
+                _registered_method=True)
+        self.IssueInvoice = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/IssueInvoice',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.IssueInvoiceRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Invoice.FromString,
+                _registered_method=True)
+        self.SetUpPaymentMethod = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/SetUpPaymentMethod',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SetUpPaymentMethodRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.FromString,
+                _registered_method=True)
+        self.GetPaymentMethod = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/GetPaymentMethod',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetPaymentMethodRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.FromString,
+                _registered_method=True)
+        self.RemovePaymentMethod = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/RemovePaymentMethod',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.RemovePaymentMethodRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.FromString,
+                _registered_method=True)
+        self.GetSubscription = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/GetSubscription',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetSubscriptionRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.FromString,
+                _registered_method=True)
+        self.CancelSubscription = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/CancelSubscription',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.CancelSubscriptionRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/SetBudget',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.FromString,
+                _registered_method=True)
 
 
 class BillingServiceServicer:
@@ -84,7 +159,8 @@ class BillingServiceServicer:
 
     def StartPayment(self, request, context):
         """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
-        ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
+        ORDER_NOT_OPEN, PAYMENT_METHOD_MISSING (SAVED, and none is), PAYMENT_IN_PROGRESS (by another request; it is canceled
+        first when that is still possible),
         AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
         again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
         """
@@ -103,6 +179,118 @@ class BillingServiceServicer:
         """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
         AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
         can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportBankTransfers(self, request, context):
+        """An operator books a bank statement: credits that name a payment reference and its whole amount pay their order, the
+        rest waits in suspense. A retry gets the first answer. Refuses with CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundOrder(self, request, context):
+        """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
+        with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRefunds(self, request, context):
+        """The refunds of an order. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDisputes(self, request, context):
+        """Disputes of the caller's orders. Refuses with PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvidence(self, request, context):
+        """What speaks for the cooperative in a dispute, for its stewards and for operators. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SubmitEvidence(self, request, context):
+        """A steward of the seller, or an operator, gives evidence to the bank. A retry gets the first answer. Refuses with
+        NOT_FOUND, DISPUTE_NOT_OPEN, RAIL_UNAVAILABLE, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInvoices(self, request, context):
+        """The documents of an order. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInvoice(self, request, context):
+        """One document with its PDF. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IssueInvoice(self, request, context):
+        """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
+        ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUpPaymentMethod(self, request, context):
+        """A buyer starts saving a payment method, on a page of the rail. A retry gets the same page. Refuses with
+        RAIL_UNAVAILABLE, RETURN_URL_INVALID, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPaymentMethod(self, request, context):
+        """The caller's saved payment method.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemovePaymentMethod(self, request, context):
+        """A buyer forgets it, here and at the rail. Again, nothing happens. Refuses with RAIL_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubscription(self, request, context):
+        """How a license's periods and use stand. Refuses with NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSubscription(self, request, context):
+        """The buyer ends a subscription with its period. A retry gets the first answer. Refuses with NOT_FOUND,
+        SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudget(self, request, context):
+        """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
+        SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +323,81 @@ def add_BillingServiceServicer_to_server(servicer, server):
                     servicer.ConfirmBankTransfer,
                     request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ConfirmBankTransferRequest.FromString,
                     response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Order.SerializeToString,
+            ),
+            'ImportBankTransfers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportBankTransfers,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ImportBankTransfersRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ImportBankTransfersResponse.SerializeToString,
+            ),
+            'RefundOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundOrder,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.RefundOrderRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.SerializeToString,
+            ),
+            'ListRefunds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefunds,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsResponse.SerializeToString,
+            ),
+            'ListDisputes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDisputes,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListDisputesRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListDisputesResponse.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Evidence.SerializeToString,
+            ),
+            'SubmitEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.SubmitEvidence,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SubmitEvidenceRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Dispute.SerializeToString,
+            ),
+            'ListInvoices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInvoices,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListInvoicesRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListInvoicesResponse.SerializeToString,
+            ),
+            'GetInvoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInvoice,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetInvoiceRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Invoice.SerializeToString,
+            ),
+            'IssueInvoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.IssueInvoice,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.IssueInvoiceRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Invoice.SerializeToString,
+            ),
+            'SetUpPaymentMethod': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUpPaymentMethod,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SetUpPaymentMethodRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.SerializeToString,
+            ),
+            'GetPaymentMethod': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPaymentMethod,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetPaymentMethodRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.SerializeToString,
+            ),
+            'RemovePaymentMethod': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemovePaymentMethod,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.RemovePaymentMethodRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.SerializeToString,
+            ),
+            'GetSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubscription,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.GetSubscriptionRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.SerializeToString,
+            ),
+            'CancelSubscription': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSubscription,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.CancelSubscriptionRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.SetBudgetRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -274,6 +537,411 @@ class BillingService:
             '/rochdale.billing.v1.BillingService/ConfirmBankTransfer',
             rochdale_dot_billing_dot_v1_dot_billing__pb2.ConfirmBankTransferRequest.SerializeToString,
             rochdale_dot_billing_dot_v1_dot_billing__pb2.Order.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportBankTransfers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/ImportBankTransfers',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ImportBankTransfersRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ImportBankTransfersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/RefundOrder',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.RefundOrderRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefunds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/ListRefunds',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDisputes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/ListDisputes',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ListDisputesRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ListDisputesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/GetEvidence',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.GetEvidenceRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Evidence.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SubmitEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/SubmitEvidence',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.SubmitEvidenceRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Dispute.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInvoices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/ListInvoices',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ListInvoicesRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ListInvoicesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInvoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/GetInvoice',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.GetInvoiceRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Invoice.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IssueInvoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/IssueInvoice',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.IssueInvoiceRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Invoice.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUpPaymentMethod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/SetUpPaymentMethod',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.SetUpPaymentMethodRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPaymentMethod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/GetPaymentMethod',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.GetPaymentMethodRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemovePaymentMethod(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/RemovePaymentMethod',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.RemovePaymentMethodRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.SavedPaymentMethod.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/GetSubscription',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.GetSubscriptionRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSubscription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/CancelSubscription',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.CancelSubscriptionRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/SetBudget',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.SetBudgetRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Subscription.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,7 +41,8 @@ class BillingServiceStub:
     """The caller's orders. Refuses with PAGE_TOKEN_INVALID."""
     StartPayment: _grpc.UnaryUnaryMultiCallable[_billing_pb2.StartPaymentRequest, _billing_pb2.Payment]
     """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
-    ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
+    ORDER_NOT_OPEN, PAYMENT_METHOD_MISSING (SAVED, and none is), PAYMENT_IN_PROGRESS (by another request; it is canceled
+    first when that is still possible),
     AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
     again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
     """
@@ -51,6 +52,50 @@ class BillingServiceStub:
     """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
     AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
     can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
+    """
+    ImportBankTransfers: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ImportBankTransfersRequest, _billing_pb2.ImportBankTransfersResponse]
+    """An operator books a bank statement: credits that name a payment reference and its whole amount pay their order, the
+    rest waits in suspense. A retry gets the first answer. Refuses with CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+    """
+    RefundOrder: _grpc.UnaryUnaryMultiCallable[_billing_pb2.RefundOrderRequest, _billing_pb2.Refund]
+    """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
+    with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+    """
+    ListRefunds: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ListRefundsRequest, _billing_pb2.ListRefundsResponse]
+    """The refunds of an order. Refuses with NOT_FOUND."""
+    ListDisputes: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ListDisputesRequest, _billing_pb2.ListDisputesResponse]
+    """Disputes of the caller's orders. Refuses with PAGE_TOKEN_INVALID."""
+    GetEvidence: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetEvidenceRequest, _billing_pb2.Evidence]
+    """What speaks for the cooperative in a dispute, for its stewards and for operators. Refuses with NOT_FOUND."""
+    SubmitEvidence: _grpc.UnaryUnaryMultiCallable[_billing_pb2.SubmitEvidenceRequest, _billing_pb2.Dispute]
+    """A steward of the seller, or an operator, gives evidence to the bank. A retry gets the first answer. Refuses with
+    NOT_FOUND, DISPUTE_NOT_OPEN, RAIL_UNAVAILABLE, REQUEST_ID_REUSED.
+    """
+    ListInvoices: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ListInvoicesRequest, _billing_pb2.ListInvoicesResponse]
+    """The documents of an order. Refuses with NOT_FOUND."""
+    GetInvoice: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetInvoiceRequest, _billing_pb2.Invoice]
+    """One document with its PDF. Refuses with NOT_FOUND."""
+    IssueInvoice: _grpc.UnaryUnaryMultiCallable[_billing_pb2.IssueInvoiceRequest, _billing_pb2.Invoice]
+    """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
+    ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+    """
+    SetUpPaymentMethod: _grpc.UnaryUnaryMultiCallable[_billing_pb2.SetUpPaymentMethodRequest, _billing_pb2.SavedPaymentMethod]
+    """A buyer starts saving a payment method, on a page of the rail. A retry gets the same page. Refuses with
+    RAIL_UNAVAILABLE, RETURN_URL_INVALID, REQUEST_ID_REUSED.
+    """
+    GetPaymentMethod: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetPaymentMethodRequest, _billing_pb2.SavedPaymentMethod]
+    """The caller's saved payment method."""
+    RemovePaymentMethod: _grpc.UnaryUnaryMultiCallable[_billing_pb2.RemovePaymentMethodRequest, _billing_pb2.SavedPaymentMethod]
+    """A buyer forgets it, here and at the rail. Again, nothing happens. Refuses with RAIL_UNAVAILABLE."""
+    GetSubscription: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetSubscriptionRequest, _billing_pb2.Subscription]
+    """How a license's periods and use stand. Refuses with NOT_FOUND."""
+    CancelSubscription: _grpc.UnaryUnaryMultiCallable[_billing_pb2.CancelSubscriptionRequest, _billing_pb2.Subscription]
+    """The buyer ends a subscription with its period. A retry gets the first answer. Refuses with NOT_FOUND,
+    SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+    """
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_billing_pb2.SetBudgetRequest, _billing_pb2.Subscription]
+    """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
+    SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
     """
 
 @_typing.type_check_only
@@ -66,7 +111,8 @@ class BillingServiceAsyncStub(BillingServiceStub):
     """The caller's orders. Refuses with PAGE_TOKEN_INVALID."""
     StartPayment: _aio.UnaryUnaryMultiCallable[_billing_pb2.StartPaymentRequest, _billing_pb2.Payment]  # type: ignore[assignment]
     """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
-    ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
+    ORDER_NOT_OPEN, PAYMENT_METHOD_MISSING (SAVED, and none is), PAYMENT_IN_PROGRESS (by another request; it is canceled
+    first when that is still possible),
     AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
     again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
     """
@@ -76,6 +122,50 @@ class BillingServiceAsyncStub(BillingServiceStub):
     """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
     AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
     can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
+    """
+    ImportBankTransfers: _aio.UnaryUnaryMultiCallable[_billing_pb2.ImportBankTransfersRequest, _billing_pb2.ImportBankTransfersResponse]  # type: ignore[assignment]
+    """An operator books a bank statement: credits that name a payment reference and its whole amount pay their order, the
+    rest waits in suspense. A retry gets the first answer. Refuses with CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+    """
+    RefundOrder: _aio.UnaryUnaryMultiCallable[_billing_pb2.RefundOrderRequest, _billing_pb2.Refund]  # type: ignore[assignment]
+    """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
+    with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+    """
+    ListRefunds: _aio.UnaryUnaryMultiCallable[_billing_pb2.ListRefundsRequest, _billing_pb2.ListRefundsResponse]  # type: ignore[assignment]
+    """The refunds of an order. Refuses with NOT_FOUND."""
+    ListDisputes: _aio.UnaryUnaryMultiCallable[_billing_pb2.ListDisputesRequest, _billing_pb2.ListDisputesResponse]  # type: ignore[assignment]
+    """Disputes of the caller's orders. Refuses with PAGE_TOKEN_INVALID."""
+    GetEvidence: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetEvidenceRequest, _billing_pb2.Evidence]  # type: ignore[assignment]
+    """What speaks for the cooperative in a dispute, for its stewards and for operators. Refuses with NOT_FOUND."""
+    SubmitEvidence: _aio.UnaryUnaryMultiCallable[_billing_pb2.SubmitEvidenceRequest, _billing_pb2.Dispute]  # type: ignore[assignment]
+    """A steward of the seller, or an operator, gives evidence to the bank. A retry gets the first answer. Refuses with
+    NOT_FOUND, DISPUTE_NOT_OPEN, RAIL_UNAVAILABLE, REQUEST_ID_REUSED.
+    """
+    ListInvoices: _aio.UnaryUnaryMultiCallable[_billing_pb2.ListInvoicesRequest, _billing_pb2.ListInvoicesResponse]  # type: ignore[assignment]
+    """The documents of an order. Refuses with NOT_FOUND."""
+    GetInvoice: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetInvoiceRequest, _billing_pb2.Invoice]  # type: ignore[assignment]
+    """One document with its PDF. Refuses with NOT_FOUND."""
+    IssueInvoice: _aio.UnaryUnaryMultiCallable[_billing_pb2.IssueInvoiceRequest, _billing_pb2.Invoice]  # type: ignore[assignment]
+    """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
+    ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+    """
+    SetUpPaymentMethod: _aio.UnaryUnaryMultiCallable[_billing_pb2.SetUpPaymentMethodRequest, _billing_pb2.SavedPaymentMethod]  # type: ignore[assignment]
+    """A buyer starts saving a payment method, on a page of the rail. A retry gets the same page. Refuses with
+    RAIL_UNAVAILABLE, RETURN_URL_INVALID, REQUEST_ID_REUSED.
+    """
+    GetPaymentMethod: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetPaymentMethodRequest, _billing_pb2.SavedPaymentMethod]  # type: ignore[assignment]
+    """The caller's saved payment method."""
+    RemovePaymentMethod: _aio.UnaryUnaryMultiCallable[_billing_pb2.RemovePaymentMethodRequest, _billing_pb2.SavedPaymentMethod]  # type: ignore[assignment]
+    """A buyer forgets it, here and at the rail. Again, nothing happens. Refuses with RAIL_UNAVAILABLE."""
+    GetSubscription: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetSubscriptionRequest, _billing_pb2.Subscription]  # type: ignore[assignment]
+    """How a license's periods and use stand. Refuses with NOT_FOUND."""
+    CancelSubscription: _aio.UnaryUnaryMultiCallable[_billing_pb2.CancelSubscriptionRequest, _billing_pb2.Subscription]  # type: ignore[assignment]
+    """The buyer ends a subscription with its period. A retry gets the first answer. Refuses with NOT_FOUND,
+    SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+    """
+    SetBudget: _aio.UnaryUnaryMultiCallable[_billing_pb2.SetBudgetRequest, _billing_pb2.Subscription]  # type: ignore[assignment]
+    """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
+    SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
     """
 
 class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -106,7 +196,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_billing_pb2.Payment, _abc.Awaitable[_billing_pb2.Payment]]:
         """The buyer starts a payment. A retry gets the same payment, brought up to date. Refuses with NOT_FOUND,
-        ORDER_NOT_OPEN, PAYMENT_IN_PROGRESS (by another request; it is canceled first when that is still possible),
+        ORDER_NOT_OPEN, PAYMENT_METHOD_MISSING (SAVED, and none is), PAYMENT_IN_PROGRESS (by another request; it is canceled
+        first when that is still possible),
         AMOUNT_BELOW_MINIMUM, AMOUNT_NOT_CHARGEABLE (the currency has digits that cards do not), RAIL_UNAVAILABLE (try
         again, or pay by bank transfer), RETURN_URL_INVALID, REQUEST_ID_REUSED.
         """
@@ -128,6 +219,140 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
         AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
         can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportBankTransfers(
+        self,
+        request: _billing_pb2.ImportBankTransfersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.ImportBankTransfersResponse, _abc.Awaitable[_billing_pb2.ImportBankTransfersResponse]]:
+        """An operator books a bank statement: credits that name a payment reference and its whole amount pay their order, the
+        rest waits in suspense. A retry gets the first answer. Refuses with CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundOrder(
+        self,
+        request: _billing_pb2.RefundOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Refund, _abc.Awaitable[_billing_pb2.Refund]]:
+        """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
+        with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRefunds(
+        self,
+        request: _billing_pb2.ListRefundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.ListRefundsResponse, _abc.Awaitable[_billing_pb2.ListRefundsResponse]]:
+        """The refunds of an order. Refuses with NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListDisputes(
+        self,
+        request: _billing_pb2.ListDisputesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.ListDisputesResponse, _abc.Awaitable[_billing_pb2.ListDisputesResponse]]:
+        """Disputes of the caller's orders. Refuses with PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _billing_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Evidence, _abc.Awaitable[_billing_pb2.Evidence]]:
+        """What speaks for the cooperative in a dispute, for its stewards and for operators. Refuses with NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def SubmitEvidence(
+        self,
+        request: _billing_pb2.SubmitEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Dispute, _abc.Awaitable[_billing_pb2.Dispute]]:
+        """A steward of the seller, or an operator, gives evidence to the bank. A retry gets the first answer. Refuses with
+        NOT_FOUND, DISPUTE_NOT_OPEN, RAIL_UNAVAILABLE, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListInvoices(
+        self,
+        request: _billing_pb2.ListInvoicesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.ListInvoicesResponse, _abc.Awaitable[_billing_pb2.ListInvoicesResponse]]:
+        """The documents of an order. Refuses with NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetInvoice(
+        self,
+        request: _billing_pb2.GetInvoiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Invoice, _abc.Awaitable[_billing_pb2.Invoice]]:
+        """One document with its PDF. Refuses with NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def IssueInvoice(
+        self,
+        request: _billing_pb2.IssueInvoiceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Invoice, _abc.Awaitable[_billing_pb2.Invoice]]:
+        """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
+        ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def SetUpPaymentMethod(
+        self,
+        request: _billing_pb2.SetUpPaymentMethodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.SavedPaymentMethod, _abc.Awaitable[_billing_pb2.SavedPaymentMethod]]:
+        """A buyer starts saving a payment method, on a page of the rail. A retry gets the same page. Refuses with
+        RAIL_UNAVAILABLE, RETURN_URL_INVALID, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetPaymentMethod(
+        self,
+        request: _billing_pb2.GetPaymentMethodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.SavedPaymentMethod, _abc.Awaitable[_billing_pb2.SavedPaymentMethod]]:
+        """The caller's saved payment method."""
+
+    @_abc_1.abstractmethod
+    def RemovePaymentMethod(
+        self,
+        request: _billing_pb2.RemovePaymentMethodRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.SavedPaymentMethod, _abc.Awaitable[_billing_pb2.SavedPaymentMethod]]:
+        """A buyer forgets it, here and at the rail. Again, nothing happens. Refuses with RAIL_UNAVAILABLE."""
+
+    @_abc_1.abstractmethod
+    def GetSubscription(
+        self,
+        request: _billing_pb2.GetSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Subscription, _abc.Awaitable[_billing_pb2.Subscription]]:
+        """How a license's periods and use stand. Refuses with NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def CancelSubscription(
+        self,
+        request: _billing_pb2.CancelSubscriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Subscription, _abc.Awaitable[_billing_pb2.Subscription]]:
+        """The buyer ends a subscription with its period. A retry gets the first answer. Refuses with NOT_FOUND,
+        SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _billing_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Subscription, _abc.Awaitable[_billing_pb2.Subscription]]:
+        """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
+        SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
         """
 
 def add_BillingServiceServicer_to_server(servicer: BillingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

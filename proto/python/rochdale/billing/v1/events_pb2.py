@@ -22,18 +22,44 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from rochdale.billing.v1 import billing_pb2 as rochdale_dot_billing_dot_v1_dot_billing__pb2
+from rochdale.billing.v1 import treasury_pb2 as rochdale_dot_billing_dot_v1_dot_treasury__pb2
+from rochdale.type.v1 import money_pb2 as rochdale_dot_type_dot_v1_dot_money__pb2
+from rochdale.type.v1 import pricing_pb2 as rochdale_dot_type_dot_v1_dot_pricing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rochdale/billing/v1/events.proto\x12\x13rochdale.billing.v1\x1a!rochdale/billing/v1/billing.proto\"6\n\tOrderPaid\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\":\n\rOrderCanceled\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Orderb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n rochdale/billing/v1/events.proto\x12\x13rochdale.billing.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!rochdale/billing/v1/billing.proto\x1a\"rochdale/billing/v1/treasury.proto\x1a\x1crochdale/type/v1/money.proto\x1a\x1erochdale/type/v1/pricing.proto\"6\n\tOrderPaid\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\":\n\rOrderCanceled\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\"g\n\rOrderRefunded\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\x12+\n\x06refund\x18\x02 \x01(\x0b\x32\x1b.rochdale.billing.v1.Refund\"i\n\rDisputeOpened\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\x12-\n\x07\x64ispute\x18\x02 \x01(\x0b\x32\x1c.rochdale.billing.v1.Dispute\"i\n\rDisputeClosed\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\x12-\n\x07\x64ispute\x18\x02 \x01(\x0b\x32\x1c.rochdale.billing.v1.Dispute\"u\n\x0fStandingChanged\x12\x0f\n\x07license\x18\x01 \x01(\t\x12/\n\x08standing\x18\x02 \x01(\x0e\x32\x1d.rochdale.billing.v1.Standing\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x03\"a\n\x0bUsageWarned\x12\x0f\n\x07license\x18\x01 \x01(\t\x12&\n\x05meter\x18\x02 \x01(\x0e\x32\x17.rochdale.type.v1.Meter\x12\x0c\n\x04used\x18\x03 \x01(\t\x12\x0b\n\x03\x63\x61p\x18\x04 \x01(\t\"\x80\x01\n\x0fPaymentReminded\x12)\n\x05order\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Order\x12\x10\n\x08reminder\x18\x02 \x01(\x05\x12\x30\n\x0csuspend_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x0fRevenueReleased\x12)\n\x05share\x18\x01 \x01(\x0b\x32\x1a.rochdale.billing.v1.Share\"b\n\x0eMemberDividend\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\'\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x17.rochdale.type.v1.Money\x12\x17\n\x0f\x63\x61rried_forward\x18\x03 \x01(\x08\"m\n\x0e\x44ividendPosted\x12\x14\n\x0c\x64ividend_run\x18\x01 \x01(\t\x12\r\n\x05month\x18\x02 \x01(\t\x12\x36\n\tdividends\x18\x03 \x03(\x0b\x32#.rochdale.billing.v1.MemberDividend\"k\n\x0c\x44ividendPaid\x12\x14\n\x0c\x64ividend_run\x18\x01 \x01(\t\x12\r\n\x05month\x18\x02 \x01(\t\x12\x36\n\tdividends\x18\x03 \x03(\x0b\x32#.rochdale.billing.v1.MemberDividend*^\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x11\n\rSTANDING_GOOD\x10\x01\x12\x11\n\rSTANDING_HELD\x10\x02\x12\x12\n\x0eSTANDING_ENDED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rochdale.billing.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ORDERPAID']._serialized_start=92
-  _globals['_ORDERPAID']._serialized_end=146
-  _globals['_ORDERCANCELED']._serialized_start=148
-  _globals['_ORDERCANCELED']._serialized_end=206
+  _globals['_STANDING']._serialized_start=1389
+  _globals['_STANDING']._serialized_end=1483
+  _globals['_ORDERPAID']._serialized_start=223
+  _globals['_ORDERPAID']._serialized_end=277
+  _globals['_ORDERCANCELED']._serialized_start=279
+  _globals['_ORDERCANCELED']._serialized_end=337
+  _globals['_ORDERREFUNDED']._serialized_start=339
+  _globals['_ORDERREFUNDED']._serialized_end=442
+  _globals['_DISPUTEOPENED']._serialized_start=444
+  _globals['_DISPUTEOPENED']._serialized_end=549
+  _globals['_DISPUTECLOSED']._serialized_start=551
+  _globals['_DISPUTECLOSED']._serialized_end=656
+  _globals['_STANDINGCHANGED']._serialized_start=658
+  _globals['_STANDINGCHANGED']._serialized_end=775
+  _globals['_USAGEWARNED']._serialized_start=777
+  _globals['_USAGEWARNED']._serialized_end=874
+  _globals['_PAYMENTREMINDED']._serialized_start=877
+  _globals['_PAYMENTREMINDED']._serialized_end=1005
+  _globals['_REVENUERELEASED']._serialized_start=1007
+  _globals['_REVENUERELEASED']._serialized_end=1067
+  _globals['_MEMBERDIVIDEND']._serialized_start=1069
+  _globals['_MEMBERDIVIDEND']._serialized_end=1167
+  _globals['_DIVIDENDPOSTED']._serialized_start=1169
+  _globals['_DIVIDENDPOSTED']._serialized_end=1278
+  _globals['_DIVIDENDPAID']._serialized_start=1280
+  _globals['_DIVIDENDPAID']._serialized_end=1387
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,16 @@
 isort:skip_file
 What billing tells."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.billing.v1 import billing_pb2 as _billing_pb2
+from rochdale.billing.v1 import treasury_pb2 as _treasury_pb2
+from rochdale.type.v1 import money_pb2 as _money_pb2
+from rochdale.type.v1 import pricing_pb2 as _pricing_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +23,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Standing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StandingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Standing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STANDING_UNSPECIFIED: _Standing.ValueType  # 0
+    """Never told."""
+    STANDING_GOOD: _Standing.ValueType  # 1
+    """Yes."""
+    STANDING_HELD: _Standing.ValueType  # 2
+    """Not now."""
+    STANDING_ENDED: _Standing.ValueType  # 3
+    """No more."""
+
+class Standing(_Standing, metaclass=_StandingEnumTypeWrapper):
+    """Whether a license may be used, as far as its money is concerned."""
+
+STANDING_UNSPECIFIED: Standing.ValueType  # 0
+"""Never told."""
+STANDING_GOOD: Standing.ValueType  # 1
+"""Yes."""
+STANDING_HELD: Standing.ValueType  # 2
+"""Not now."""
+STANDING_ENDED: Standing.ValueType  # 3
+"""No more."""
+Global___Standing: _TypeAlias = Standing  # noqa: Y015
 
 @_typing.final
 class OrderPaid(_message.Message):
@@ -64,3 +99,315 @@ class OrderCanceled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderCanceled: _TypeAlias = OrderCanceled  # noqa: Y015
+
+@_typing.final
+class OrderRefunded(_message.Message):
+    """Money of an order went back to its buyer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    REFUND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> _billing_pb2.Order:
+        """The order, refunded brought up to date."""
+
+    @_builtins.property
+    def refund(self) -> _billing_pb2.Refund:
+        """The refund, state SUCCEEDED."""
+
+    def __init__(
+        self,
+        *,
+        order: _billing_pb2.Order | None = ...,
+        refund: _billing_pb2.Refund | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "refund", b"refund"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "refund", b"refund"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderRefunded: _TypeAlias = OrderRefunded  # noqa: Y015
+
+@_typing.final
+class DisputeOpened(_message.Message):
+    """A buyer's bank takes a payment back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> _billing_pb2.Order:
+        """The order."""
+
+    @_builtins.property
+    def dispute(self) -> _billing_pb2.Dispute:
+        """The dispute."""
+
+    def __init__(
+        self,
+        *,
+        order: _billing_pb2.Order | None = ...,
+        dispute: _billing_pb2.Dispute | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeOpened: _TypeAlias = DisputeOpened  # noqa: Y015
+
+@_typing.final
+class DisputeClosed(_message.Message):
+    """A dispute was decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    DISPUTE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def order(self) -> _billing_pb2.Order:
+        """The order."""
+
+    @_builtins.property
+    def dispute(self) -> _billing_pb2.Dispute:
+        """The dispute, WON or LOST."""
+
+    def __init__(
+        self,
+        *,
+        order: _billing_pb2.Order | None = ...,
+        dispute: _billing_pb2.Dispute | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "order", b"order"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispute", b"dispute", "order", b"order"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DisputeClosed: _TypeAlias = DisputeClosed  # noqa: Y015
+
+@_typing.final
+class StandingChanged(_message.Message):
+    """The standing of a license changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    license: _builtins.str
+    """The license."""
+    standing: Global___Standing.ValueType
+    """How it stands now."""
+    reason: _builtins.str
+    """Why: "PAST_DUE", "CAP_REACHED", "DISPUTED", "REFUNDED", "NOT_PAID", "CANCELED"; empty for GOOD."""
+    sequence: _builtins.int
+    """Grows by one with each change of the license's standing; an earlier one that arrives late says nothing."""
+    def __init__(
+        self,
+        *,
+        license: _builtins.str = ...,
+        standing: Global___Standing.ValueType = ...,
+        reason: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["license", b"license", "reason", b"reason", "sequence", b"sequence", "standing", b"standing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StandingChanged: _TypeAlias = StandingChanged  # noqa: Y015
+
+@_typing.final
+class UsageWarned(_message.Message):
+    """A meter passed 80 % of its cap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LICENSE_FIELD_NUMBER: _builtins.int
+    METER_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    CAP_FIELD_NUMBER: _builtins.int
+    license: _builtins.str
+    """The license."""
+    meter: _pricing_pb2.Meter.ValueType
+    """Which meter."""
+    used: _builtins.str
+    """Units used, a decimal."""
+    cap: _builtins.str
+    """Units after which access is suspended, a decimal."""
+    def __init__(
+        self,
+        *,
+        license: _builtins.str = ...,
+        meter: _pricing_pb2.Meter.ValueType = ...,
+        used: _builtins.str = ...,
+        cap: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cap", b"cap", "license", b"license", "meter", b"meter", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UsageWarned: _TypeAlias = UsageWarned  # noqa: Y015
+
+@_typing.final
+class PaymentReminded(_message.Message):
+    """A period's order is overdue, or a bank asks for the buyer: somebody should tell them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_FIELD_NUMBER: _builtins.int
+    REMINDER_FIELD_NUMBER: _builtins.int
+    SUSPEND_TIME_FIELD_NUMBER: _builtins.int
+    reminder: _builtins.int
+    """How often it was said, this one included."""
+    @_builtins.property
+    def order(self) -> _billing_pb2.Order:
+        """The order."""
+
+    @_builtins.property
+    def suspend_time(self) -> _timestamp_pb2.Timestamp:
+        """When access is suspended if nothing happens; absent when it is or will not be."""
+
+    def __init__(
+        self,
+        *,
+        order: _billing_pb2.Order | None = ...,
+        reminder: _builtins.int = ...,
+        suspend_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "suspend_time", b"suspend_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "reminder", b"reminder", "suspend_time", b"suspend_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentReminded: _TypeAlias = PaymentReminded  # noqa: Y015
+
+@_typing.final
+class RevenueReleased(_message.Message):
+    """A cooperative's share of an order is free to be paid to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHARE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def share(self) -> _treasury_pb2.Share:
+        """The share, state RELEASED."""
+
+    def __init__(
+        self,
+        *,
+        share: _treasury_pb2.Share | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["share", b"share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevenueReleased: _TypeAlias = RevenueReleased  # noqa: Y015
+
+@_typing.final
+class MemberDividend(_message.Message):
+    """What one member was allotted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CARRIED_FORWARD_FIELD_NUMBER: _builtins.int
+    member: _builtins.str
+    """Resource name of the member."""
+    carried_forward: _builtins.bool
+    """Whether it is below what is paid out, and carried forward."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """The allotment of this run; what was carried forward before is not in it."""
+
+    def __init__(
+        self,
+        *,
+        member: _builtins.str = ...,
+        amount: _money_pb2.Money | None = ...,
+        carried_forward: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "carried_forward", b"carried_forward", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberDividend: _TypeAlias = MemberDividend  # noqa: Y015
+
+@_typing.final
+class DividendPosted(_message.Message):
+    """Dividends of a run were posted to members. Told in parts of at most 1,000 members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIVIDEND_RUN_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    DIVIDENDS_FIELD_NUMBER: _builtins.int
+    dividend_run: _builtins.str
+    """The run, "cooperatives/{cooperative}/dividendRuns/{dividend_run}"."""
+    month: _builtins.str
+    """Its month, such as "2026-10"."""
+    @_builtins.property
+    def dividends(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberDividend]:
+        """The members of this part."""
+
+    def __init__(
+        self,
+        *,
+        dividend_run: _builtins.str = ...,
+        month: _builtins.str = ...,
+        dividends: _abc.Iterable[Global___MemberDividend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dividend_run", b"dividend_run", "dividends", b"dividends", "month", b"month"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DividendPosted: _TypeAlias = DividendPosted  # noqa: Y015
+
+@_typing.final
+class DividendPaid(_message.Message):
+    """Dividends left the cooperative's bank. Told in parts of at most 1,000 members."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIVIDEND_RUN_FIELD_NUMBER: _builtins.int
+    MONTH_FIELD_NUMBER: _builtins.int
+    DIVIDENDS_FIELD_NUMBER: _builtins.int
+    dividend_run: _builtins.str
+    """The run."""
+    month: _builtins.str
+    """Its month, such as "2026-10"."""
+    @_builtins.property
+    def dividends(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberDividend]:
+        """The members of this part, with what was sent, earlier amounts included."""
+
+    def __init__(
+        self,
+        *,
+        dividend_run: _builtins.str = ...,
+        month: _builtins.str = ...,
+        dividends: _abc.Iterable[Global___MemberDividend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dividend_run", b"dividend_run", "dividends", b"dividends", "month", b"month"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DividendPaid: _TypeAlias = DividendPaid  # noqa: Y015

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.type.v1 import money_pb2 as _money_pb2
+from rochdale.type.v1 import pricing_pb2 as _pricing_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
 from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
@@ -316,6 +317,7 @@ class OfferingTier(_message.Message):
     CATEGORIES_FIELD_NUMBER: _builtins.int
     PRICE_FIELD_NUMBER: _builtins.int
     SHARING_RULE_FIELD_NUMBER: _builtins.int
+    PRICE_PLAN_FIELD_NUMBER: _builtins.int
     sharing_rule: _builtins.str
     """Resource name of the sharing rule the tier stands on."""
     @_builtins.property
@@ -324,7 +326,11 @@ class OfferingTier(_message.Message):
 
     @_builtins.property
     def price(self) -> _money_pb2.Money:
-        """Price of the whole license; 0 is free."""
+        """Price of the whole license, or of each period if price_plan says so; 0 is free."""
+
+    @_builtins.property
+    def price_plan(self) -> _pricing_pb2.PricePlan:
+        """How the price is due; absent for once."""
 
     def __init__(
         self,
@@ -332,10 +338,11 @@ class OfferingTier(_message.Message):
         categories: _abc.Iterable[_scope_pb2.BuyerCategory.ValueType] | None = ...,
         price: _money_pb2.Money | None = ...,
         sharing_rule: _builtins.str = ...,
+        price_plan: _pricing_pb2.PricePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price", "price_plan", b"price_plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "price", b"price", "sharing_rule", b"sharing_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "price", b"price", "price_plan", b"price_plan", "sharing_rule", b"sharing_rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

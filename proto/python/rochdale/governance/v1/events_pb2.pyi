@@ -6,10 +6,13 @@ What governance tells."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from rochdale.governance.v1 import governance_pb2 as _governance_pb2
 from rochdale.governance.v1 import membership_pb2 as _membership_pb2
 from rochdale.governance.v1 import proposals_pb2 as _proposals_pb2
+from rochdale.type.v1 import dividend_policy_pb2 as _dividend_policy_pb2
+from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -338,3 +341,59 @@ class RuleNarrowed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RuleNarrowed: _TypeAlias = RuleNarrowed  # noqa: Y015
+
+@_typing.final
+class DividendPolicyEnacted(_message.Message):
+    """Members decided how surplus is divided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COOPERATIVE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    POLICY_HASH_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    TALLY_HASH_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    cooperative: _builtins.str
+    """The cooperative."""
+    version: _builtins.int
+    """Counts the cooperative's policies, from 1."""
+    policy_hash: _builtins.str
+    """SHA-256 over the canonical JSON of the policy."""
+    proposal: _builtins.str
+    """The proposal members voted on."""
+    tally_hash: _builtins.str
+    """Hash of its tally."""
+    @_builtins.property
+    def policy(self) -> _dividend_policy_pb2.DividendPolicy:
+        """The policy."""
+
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """From when it holds; runs of months that end later use it."""
+
+    @_builtins.property
+    def signature(self) -> _signature_pb2.Signature:
+        """The cooperative's signature over "rochdale-dividend-policy-v1" and policy_hash."""
+
+    def __init__(
+        self,
+        *,
+        cooperative: _builtins.str = ...,
+        version: _builtins.int = ...,
+        policy: _dividend_policy_pb2.DividendPolicy | None = ...,
+        policy_hash: _builtins.str = ...,
+        proposal: _builtins.str = ...,
+        tally_hash: _builtins.str = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        signature: _signature_pb2.Signature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "policy", b"policy", "signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooperative", b"cooperative", "effective_time", b"effective_time", "policy", b"policy", "policy_hash", b"policy_hash", "proposal", b"proposal", "signature", b"signature", "tally_hash", b"tally_hash", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DividendPolicyEnacted: _TypeAlias = DividendPolicyEnacted  # noqa: Y015

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.governance.v1 import decisions_pb2 as _decisions_pb2
 from rochdale.governance.v1 import governance_pb2 as _governance_pb2
+from rochdale.type.v1 import dividend_policy_pb2 as _dividend_policy_pb2
 from rochdale.type.v1 import money_pb2 as _money_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
 from rochdale.type.v1 import signature_pb2 as _signature_pb2
@@ -214,6 +215,7 @@ class PolicyDelta(_message.Message):
     RULES_FIELD_NUMBER: _builtins.int
     END_RULES_FIELD_NUMBER: _builtins.int
     CHARTER_FIELD_NUMBER: _builtins.int
+    DIVIDEND_POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RuleDraft]:
         """New rules."""
@@ -226,16 +228,21 @@ class PolicyDelta(_message.Message):
     def charter(self) -> _governance_pb2.Charter:
         """A new charter; alone, never together with rules."""
 
+    @_builtins.property
+    def dividend_policy(self) -> _dividend_policy_pb2.DividendPolicy:
+        """How surplus is divided from the next month on; alone, never together with rules or a charter."""
+
     def __init__(
         self,
         *,
         rules: _abc.Iterable[Global___RuleDraft] | None = ...,
         end_rules: _abc.Iterable[_builtins.str] | None = ...,
         charter: _governance_pb2.Charter | None = ...,
+        dividend_policy: _dividend_policy_pb2.DividendPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "dividend_policy", b"dividend_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "end_rules", b"end_rules", "rules", b"rules"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["charter", b"charter", "dividend_policy", b"dividend_policy", "end_rules", b"end_rules", "rules", b"rules"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1577,6 +1584,7 @@ class EnactProposalRequest(_message.Message):
     EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     RULE_SIGNATURES_FIELD_NUMBER: _builtins.int
     END_SIGNATURES_FIELD_NUMBER: _builtins.int
+    DIVIDEND_POLICY_SIGNATURE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the caller; the second arrival of the same request gets the first answer."""
     name: _builtins.str
@@ -1593,6 +1601,10 @@ class EnactProposalRequest(_message.Message):
     def end_signatures(self) -> _containers.RepeatedCompositeFieldContainer[_signature_pb2.Signature]:
         """SharingRule.end_signature of each ended rule, in the order of the delta."""
 
+    @_builtins.property
+    def dividend_policy_signature(self) -> _signature_pb2.Signature:
+        """For a dividend policy: the signature of DividendPolicyEnacted."""
+
     def __init__(
         self,
         *,
@@ -1601,10 +1613,11 @@ class EnactProposalRequest(_message.Message):
         effective_time: _timestamp_pb2.Timestamp | None = ...,
         rule_signatures: _abc.Iterable[_signature_pb2.Signature] | None = ...,
         end_signatures: _abc.Iterable[_signature_pb2.Signature] | None = ...,
+        dividend_policy_signature: _signature_pb2.Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dividend_policy_signature", b"dividend_policy_signature", "effective_time", b"effective_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "end_signatures", b"end_signatures", "name", b"name", "request_id", b"request_id", "rule_signatures", b"rule_signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dividend_policy_signature", b"dividend_policy_signature", "effective_time", b"effective_time", "end_signatures", b"end_signatures", "name", b"name", "request_id", b"request_id", "rule_signatures", b"rule_signatures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

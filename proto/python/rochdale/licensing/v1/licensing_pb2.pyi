@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from rochdale.type.v1 import money_pb2 as _money_pb2
+from rochdale.type.v1 import pricing_pb2 as _pricing_pb2
 from rochdale.type.v1 import scope_pb2 as _scope_pb2
 from rochdale.type.v1 import signature_pb2 as _signature_pb2
 import builtins as _builtins
@@ -915,6 +916,7 @@ class LicenseTerms(_message.Message):
     AGREE_TIME_FIELD_NUMBER: _builtins.int
     EMERGENCY_SUSPENSION_FIELD_NUMBER: _builtins.int
     MEMBER_RECALL_FIELD_NUMBER: _builtins.int
+    PRICE_PLAN_FIELD_NUMBER: _builtins.int
     license: _builtins.str
     """The license these terms belong to."""
     licensor: _builtins.str
@@ -947,11 +949,15 @@ class LicenseTerms(_message.Message):
 
     @_builtins.property
     def price(self) -> _money_pb2.Money:
-        """The price of the whole license."""
+        """The price of the whole license, or of each period if price_plan says so."""
 
     @_builtins.property
     def agree_time(self) -> _timestamp_pb2.Timestamp:
         """When both had agreed."""
+
+    @_builtins.property
+    def price_plan(self) -> _pricing_pb2.PricePlan:
+        """How the price is due; absent for once. As the offering's tier said."""
 
     def __init__(
         self,
@@ -971,10 +977,11 @@ class LicenseTerms(_message.Message):
         agree_time: _timestamp_pb2.Timestamp | None = ...,
         emergency_suspension: _builtins.bool = ...,
         member_recall: _builtins.bool = ...,
+        price_plan: _pricing_pb2.PricePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "price", b"price", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "price", b"price", "price_plan", b"price_plan", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "category", b"category", "duration_seconds", b"duration_seconds", "emergency_suspension", b"emergency_suspension", "license", b"license", "licensee", b"licensee", "licensor", b"licensor", "member_recall", b"member_recall", "offering", b"offering", "offering_hash", b"offering_hash", "price", b"price", "rule_hash", b"rule_hash", "rule_revision", b"rule_revision", "scope", b"scope", "sharing_rule", b"sharing_rule"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agree_time", b"agree_time", "category", b"category", "duration_seconds", b"duration_seconds", "emergency_suspension", b"emergency_suspension", "license", b"license", "licensee", b"licensee", "licensor", b"licensor", "member_recall", b"member_recall", "offering", b"offering", "offering_hash", b"offering_hash", "price", b"price", "price_plan", b"price_plan", "rule_hash", b"rule_hash", "rule_revision", b"rule_revision", "scope", b"scope", "sharing_rule", b"sharing_rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1008,7 +1015,7 @@ class License(_message.Message):
     end_reason: _builtins.str
     """Why it was ended early; empty otherwise."""
     suspended_by: _builtins.str
-    """The emergency prohibition that suspends it; empty while it is not suspended."""
+    """What suspends it: an emergency prohibition, or what billing said, "billing/{reason}"; empty while it is not suspended."""
     @_builtins.property
     def terms(self) -> Global___LicenseTerms:
         """What was agreed."""

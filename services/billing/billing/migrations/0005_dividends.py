@@ -1,0 +1,8 @@
+"""Dividends."""
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    pass

@@ -1,0 +1,8 @@
+"""Subscriptions, usage and saved payment methods."""
+
+revision = "0006"
+down_revision = "0005"
+
+
+def upgrade() -> None:
+    pass
