@@ -481,7 +481,8 @@ def refund_paid(
         Journal(
             PLATFORM,
             "refund_paid",
-            f"refund_paid:{refund_id}",
+            # A refund that a card did not take may be paid again, by bank.
+            f"refund_paid:{refund_id}:{rail}",
             currency,
             lines(
                 (f"buyer:{buyer}:credit", amount_minor),

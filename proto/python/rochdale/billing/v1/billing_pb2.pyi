@@ -1108,6 +1108,36 @@ class RefundOrderRequest(_message.Message):
 Global___RefundOrderRequest: _TypeAlias = RefundOrderRequest  # noqa: Y015
 
 @_typing.final
+class ConfirmRefundRequest(_message.Message):
+    """Says that a refund left the market's bank."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    BANK_REFERENCE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Made by the caller; the second arrival of the same request gets the first answer."""
+    name: _builtins.str
+    """Resource name of the refund."""
+    bank_reference: _builtins.str
+    """The bank's own reference of the transfer."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        bank_reference: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bank_reference", b"bank_reference", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmRefundRequest: _TypeAlias = ConfirmRefundRequest  # noqa: Y015
+
+@_typing.final
 class ListRefundsRequest(_message.Message):
     """Asks for the refunds of an order."""
 

@@ -71,6 +71,11 @@ class BillingServiceStub:
                 request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.RefundOrderRequest.SerializeToString,
                 response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.FromString,
                 _registered_method=True)
+        self.ConfirmRefund = channel.unary_unary(
+                '/rochdale.billing.v1.BillingService/ConfirmRefund',
+                request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ConfirmRefundRequest.SerializeToString,
+                response_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.FromString,
+                _registered_method=True)
         self.ListRefunds = channel.unary_unary(
                 '/rochdale.billing.v1.BillingService/ListRefunds',
                 request_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ListRefundsRequest.SerializeToString,
@@ -195,6 +200,14 @@ class BillingServiceServicer:
     def RefundOrder(self, request, context):
         """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
         with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmRefund(self, request, context):
+        """An operator says that a refund was paid by bank: that of an order paid so, or one the rail could not give back. A
+        retry gets the first answer. Refuses with NOT_FOUND, REFUND_SETTLED, BANK_REFERENCE_USED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -332,6 +345,11 @@ def add_BillingServiceServicer_to_server(servicer, server):
             'RefundOrder': grpc.unary_unary_rpc_method_handler(
                     servicer.RefundOrder,
                     request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.RefundOrderRequest.FromString,
+                    response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.SerializeToString,
+            ),
+            'ConfirmRefund': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmRefund,
+                    request_deserializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.ConfirmRefundRequest.FromString,
                     response_serializer=rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.SerializeToString,
             ),
             'ListRefunds': grpc.unary_unary_rpc_method_handler(
@@ -590,6 +608,33 @@ class BillingService:
             target,
             '/rochdale.billing.v1.BillingService/RefundOrder',
             rochdale_dot_billing_dot_v1_dot_billing__pb2.RefundOrderRequest.SerializeToString,
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmRefund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rochdale.billing.v1.BillingService/ConfirmRefund',
+            rochdale_dot_billing_dot_v1_dot_billing__pb2.ConfirmRefundRequest.SerializeToString,
             rochdale_dot_billing_dot_v1_dot_billing__pb2.Refund.FromString,
             options,
             channel_credentials,

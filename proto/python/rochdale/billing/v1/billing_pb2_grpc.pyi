@@ -61,6 +61,10 @@ class BillingServiceStub:
     """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
     with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
     """
+    ConfirmRefund: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ConfirmRefundRequest, _billing_pb2.Refund]
+    """An operator says that a refund was paid by bank: that of an order paid so, or one the rail could not give back. A
+    retry gets the first answer. Refuses with NOT_FOUND, REFUND_SETTLED, BANK_REFERENCE_USED, REQUEST_ID_REUSED.
+    """
     ListRefunds: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ListRefundsRequest, _billing_pb2.ListRefundsResponse]
     """The refunds of an order. Refuses with NOT_FOUND."""
     ListDisputes: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ListDisputesRequest, _billing_pb2.ListDisputesResponse]
@@ -130,6 +134,10 @@ class BillingServiceAsyncStub(BillingServiceStub):
     RefundOrder: _aio.UnaryUnaryMultiCallable[_billing_pb2.RefundOrderRequest, _billing_pb2.Refund]  # type: ignore[assignment]
     """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
     with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+    """
+    ConfirmRefund: _aio.UnaryUnaryMultiCallable[_billing_pb2.ConfirmRefundRequest, _billing_pb2.Refund]  # type: ignore[assignment]
+    """An operator says that a refund was paid by bank: that of an order paid so, or one the rail could not give back. A
+    retry gets the first answer. Refuses with NOT_FOUND, REFUND_SETTLED, BANK_REFERENCE_USED, REQUEST_ID_REUSED.
     """
     ListRefunds: _aio.UnaryUnaryMultiCallable[_billing_pb2.ListRefundsRequest, _billing_pb2.ListRefundsResponse]  # type: ignore[assignment]
     """The refunds of an order. Refuses with NOT_FOUND."""
@@ -239,6 +247,16 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_billing_pb2.Refund, _abc.Awaitable[_billing_pb2.Refund]]:
         """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
         with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmRefund(
+        self,
+        request: _billing_pb2.ConfirmRefundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_billing_pb2.Refund, _abc.Awaitable[_billing_pb2.Refund]]:
+        """An operator says that a refund was paid by bank: that of an order paid so, or one the rail could not give back. A
+        retry gets the first answer. Refuses with NOT_FOUND, REFUND_SETTLED, BANK_REFERENCE_USED, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
