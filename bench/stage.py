@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from rochdale_kit.database import migrate
-from rochdale_local.market import OwnProcesses
+from rochdale_local.market import OwnProcesses, prepare_database
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 from rochdale_local.rooms import Options, Room, Rooms
@@ -119,8 +119,7 @@ class Servers:
     async def prepare(self, room: Room) -> None:
         """The service's own database, migrated."""
         if room.database:
-            await self.postgres.ensure_database(room.database, room.database, self.plan.password(room.database))
-            await self.migrate(room)
+            await prepare_database(room, self.plan, self.postgres)
 
     @staticmethod
     async def migrate(room: Room) -> None:

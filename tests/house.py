@@ -24,6 +24,7 @@ from rochdale_kit.refusals import Refusal, refusal_of
 from rochdale_kit.server import Service
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
+from rochdale_local.rooms import SERVED_BY_ANOTHER_ROLE
 
 # A part that was killed is asked again at once; the default waits a second, then longer and longer.
 CHANNEL_OPTIONS = [
@@ -161,14 +162,19 @@ class House(People):
         self.services: dict[str, Service] = {}
 
     async def database_url(self, package: str) -> str:
-        """A database of the service's own, migrated."""
+        """A database of the service's own, migrated, as the role that serves."""
         name = f"{package}_{self.tag}"
-        await self.postgres.ensure_database(name, name, "test")
-        url = self.postgres.dsn(name, name, "test")
+        role = f"{name}_service" if package in SERVED_BY_ANOTHER_ROLE else ""
+        await self.postgres.ensure_database(name, name, "test", role, "test")
         migrations = importlib.import_module(f"{package}.main").MIGRATIONS
         if migrations is not None:
-            await migrate(url, migrations)
-        return url
+            await migrate(self.owner_url(package), migrations, role)
+        return self.postgres.dsn(name, role or name, "test")
+
+    def owner_url(self, package: str) -> str:
+        """The same database, as the role that migrates it."""
+        name = f"{package}_{self.tag}"
+        return self.postgres.dsn(name, name, "test")
 
     async def start(self, package: str, **settings: Any) -> Service:
         """Builds and starts one service by its package name and waits until it is healthy."""

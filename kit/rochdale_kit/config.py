@@ -23,6 +23,10 @@ class ServiceConfig(ProcessConfig):
     """What every service needs. A subclass sets env_prefix; settings come from the environment."""
 
     database_url: str = Field(description="postgresql+asyncpg://user:password@host:port/database")
+    application_role: str = Field(
+        "",
+        description="For migrate, run as the owner: the role that serves, which it gives its rights; empty for none.",
+    )
     nats_url: str = Field(description="nats://user:password@host:port")
     grpc_address: str = Field("127.0.0.1:0", description="Where to listen for gRPC, host:port; port 0 picks one.")
     identity_address: str = Field("", description="gRPC address of identity, host:port.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
@@ -193,8 +194,12 @@ def create_kit_tables(connection: sa.Connection) -> None:
     metadata.create_all(connection, tables=[request_table, outbox_table, inbox_table, parked_table], checkfirst=False)
 
 
-async def migrate(url: str, migrations: Path) -> None:
-    """Brings a database to the newest schema. Two replicas may call it at once; one waits for the other."""
+async def migrate(url: str, migrations: Path, application_role: str = "") -> None:
+    """Brings a database to the newest schema. Two replicas may call it at once; one waits for the other.
+
+    `url` is the owner's. A service that serves as another role names it: it may then read and write every table, except
+    as `rights.sql` beside the migrations says, where {role} stands for it. No migration needs to know.
+    """
     # Imported here: a service that only serves then starts a quarter sooner, and a sixth smaller.
     from alembic.config import Config as AlembicConfig
     from alembic.runtime.environment import EnvironmentContext
@@ -213,6 +218,8 @@ async def migrate(url: str, migrations: Path) -> None:
         ) as environment:
             environment.configure(connection=connection, transactional_ddl=True)
             environment.run_migrations()
+        if application_role:
+            _give_rights(connection, application_role, migrations / "rights.sql")
 
     engine = create_async_engine(url, connect_args={"timeout": 10})
     try:
@@ -220,3 +227,21 @@ async def migrate(url: str, migrations: Path) -> None:
             await connection.run_sync(upgrade)
     finally:
         await engine.dispose()
+
+
+def _give_rights(connection: sa.Connection, role: str, rights: Path) -> None:
+    """Said after every migration, whole and in its transaction: tables made since have no rights of their own yet."""
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    database = quote(str(connection.execute(sa.text("SELECT current_database()")).scalar_one()))
+    statements = f"""
+        GRANT CONNECT ON DATABASE {database} TO {{role}};
+        GRANT USAGE ON SCHEMA public TO {{role}};
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {{role}};
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {{role}};
+        REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM {{role}};
+    """
+    if rights.exists():
+        statements += re.sub("--.*", "", rights.read_text())
+    for statement in statements.split(";"):
+        if statement.strip():
+            connection.exec_driver_sql(statement.replace("{role}", quote(role)))

@@ -301,7 +301,7 @@ def run(config_type: type[C], build: Callable[[C], Awaitable[Service]], migratio
         elif not isinstance(config, ServiceConfig) or migrations is None:
             sys.stdout.write("This service has no database.\n")
         elif arguments == ["migrate"]:
-            asyncio.run(migrate(config.database_url, migrations))
+            asyncio.run(migrate(config.database_url, migrations, config.application_role))
         elif arguments == ["parked"]:
             left = asyncio.run(parked.show(config.database_url))
             raise SystemExit(min(left, 1))

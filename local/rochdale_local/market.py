@@ -117,6 +117,17 @@ class OwnProcesses:
         """The supervisor stops its children."""
 
 
+async def prepare_database(room: Room, plan: Rooms, postgres: Postgres) -> None:
+    """The room's own database, made and migrated by its owner."""
+    owner, role = room.database, room.application_role
+    await postgres.ensure_database(
+        room.database, owner, plan.password(owner), role, plan.password(role) if role else ""
+    )
+    migrations: Path | None = importlib.import_module(f"{room.package}.main").MIGRATIONS
+    if migrations is not None:
+        await migrate(postgres.dsn(room.database, owner, plan.password(owner)), migrations, role)
+
+
 async def _until_healthy(service: Service, ended: asyncio.Task[None]) -> None:
     healthy = asyncio.create_task(service.healthy.wait())
     await asyncio.wait([healthy, ended], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -247,12 +258,8 @@ class Market:
         await self.simulator.start(host, int(port))
 
     async def _prepare(self, room: Room) -> None:
-        if not room.database:
-            return
-        await self.postgres.ensure_database(room.database, room.database, self.plan.password(room.database))
-        migrations: Path | None = importlib.import_module(f"{room.package}.main").MIGRATIONS
-        if migrations is not None:
-            await migrate(room.settings["database_url"], migrations)
+        if room.database:
+            await prepare_database(room, self.plan, self.postgres)
 
     async def _follow_cooperatives(self) -> None:
         """A cooperative that joins gets its gateway. In a deployment its operators start one in their own building."""

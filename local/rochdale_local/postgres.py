@@ -111,29 +111,38 @@ class Postgres:
         """The address of a database as SQLAlchemy takes it."""
         return f"postgresql+asyncpg://{quote(user)}:{quote(password, safe='')}@127.0.0.1:{self.port}/{quote(database)}"
 
-    async def ensure_database(self, name: str, owner: str, password: str) -> None:
+    async def ensure_database(
+        self, name: str, owner: str, password: str, application_role: str = "", application_password: str = ""
+    ) -> None:
         """Make the role and the database it owns, which no other role may enter; saying it again changes nothing.
 
-        The password of an existing role becomes the given one. Raises ValueError for names that would need quoting.
+        With an application role, that is made too; it may enter once the owner's migrations let it. The password of an
+        existing role becomes the given one. Raises ValueError for names that would need quoting.
         """
-        for identifier in (name, owner):
+        for identifier in (name, owner, application_role or owner):
             if not IDENTIFIER.fullmatch(identifier):
                 raise ValueError(f"{identifier!r} is no name for a database or role; use a-z, 0-9 and _.")
         connection = await self._connect()
         try:
             # One at a time: two callers that both find the role missing would both create it. Any fixed number does.
             await connection.execute("select pg_advisory_lock(8052301844)")
-            literal = await connection.fetchval("select quote_literal($1::text)", password)
-            known = await connection.fetchval("select true from pg_roles where rolname = $1", owner)
-            verb = "alter" if known else "create"
-            rights = "login nosuperuser nocreatedb nocreaterole noreplication"
-            await connection.execute(f'{verb} role "{owner}" {rights} password {literal}')
+            await self._give_role(connection, owner, password)
+            if application_role:
+                await self._give_role(connection, application_role, application_password)
             if not await connection.fetchval("select true from pg_database where datname = $1", name):
                 await connection.execute(f'create database "{name}" owner "{owner}"')
             for database in (name, "postgres", "template1"):
                 await connection.execute(f'revoke all on database "{database}" from public')
         finally:
             await connection.close()
+
+    @staticmethod
+    async def _give_role(connection: Any, name: str, password: str) -> None:
+        literal = await connection.fetchval("select quote_literal($1::text)", password)
+        known = await connection.fetchval("select true from pg_roles where rolname = $1", name)
+        verb = "alter" if known else "create"
+        rights = "login nosuperuser nocreatedb nocreaterole noreplication"
+        await connection.execute(f'{verb} role "{name}" {rights} password {literal}')
 
     async def _connect(self) -> Any:
         return await asyncpg.connect(

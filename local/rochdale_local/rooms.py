@@ -17,6 +17,8 @@ from rochdale_local.processes import CannotStart, kept_password, kept_port, priv
 # In the order they start: nobody is started before those whose answers it needs.
 PACKAGES = ["identity", "governance", "catalog", "licensing", "billing", "access_broker", "storefront"]
 GATEWAY = "data_gateway"
+# Whose service is not the owner of its database, so that it cannot change what was posted.
+SERVED_BY_ANOTHER_ROLE = ("billing",)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Room:
     grpc_address: str = ""
     http_address: str = ""
     database: str = ""
+    # Empty where the service is the owner of its database.
+    application_role: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     def environ(self) -> dict[str, str]:
@@ -126,6 +130,7 @@ class Rooms:
                     grpc_address=settings.get("grpc_address", ""),
                     http_address=self._http.get(package, ""),
                     database=package if package != "storefront" else "",
+                    application_role=_application_role(package),
                 )
             )
         return rooms
@@ -203,9 +208,9 @@ class Rooms:
         }
 
     def _server_settings(self, database: str, name: str, postgres: Postgres, nats: NatsServer) -> dict[str, str]:
-        password = kept_password(self.home / "passwords" / f"{database}.postgres")
+        role = _application_role(database) or database
         settings = {
-            "database_url": postgres.dsn(database, database, password),
+            "database_url": postgres.dsn(database, role, self.password(role)),
             "nats_url": nats.url(),
             "grpc_address": self._addresses.get(name) or self._address(f"{name}-grpc"),
         }
@@ -213,8 +218,9 @@ class Rooms:
             settings["identity_address"] = self.address("identity")
         return settings
 
-    def password(self, database: str) -> str:
-        return kept_password(self.home / "passwords" / f"{database}.postgres")
+    def password(self, role: str) -> str:
+        """Of a role of PostgreSQL. A database's owner has its name."""
+        return kept_password(self.home / "passwords" / f"{role}.postgres")
 
     def _address(self, name: str) -> str:
         return f"127.0.0.1:{kept_port(self.home / 'ports' / name, 0)}"
@@ -224,6 +230,10 @@ class Rooms:
         if not path.exists():
             write_private(path, os.urandom(32))
         return str(path)
+
+
+def _application_role(database: str) -> str:
+    return f"{database}_service" if database in SERVED_BY_ANOTHER_ROLE else ""
 
 
 def _kept_secret(path: Path) -> str:
