@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from billing_desk import Desk, Parties
 from house import House
+from ledger_world import Books, new_books
 
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
@@ -44,3 +45,10 @@ async def desk(closed_desk: Desk) -> Desk:
     await closed_desk.start()
     closed_desk.hear_webhooks()
     return closed_desk
+
+
+@pytest_asyncio.fixture
+async def books(postgres: Postgres) -> AsyncIterator[Books]:
+    """A ledger with nothing in it."""
+    async with new_books(postgres) as books:
+        yield books

@@ -74,6 +74,24 @@ async def seal_of(connection: AsyncConnection, book: str, until: dt.datetime) ->
     return seal.digest()
 
 
+async def altered(connection: AsyncConnection, most: int) -> list[str]:
+    """A sentence for each journal whose lines no longer give the fingerprint it was posted with."""
+    chosen = sa.select(journal_table).subquery()
+    found: list[str] = []
+    async with connection.stream(_with_lines(chosen).order_by(chosen.c.id)) as rows:
+        async for row in rows:
+            try:
+                same = _posted(row).journal.fingerprint == row.fingerprint
+            # Lines that cannot be a journal at all: too few, a sum that is not zero, a code out of the chart.
+            except (ValueError, KeyError, TypeError):
+                same = False
+            if not same:
+                found.append(f"journal {row.key} of {row.book} is not what was posted")
+            if len(found) == most:
+                break
+    return found
+
+
 def _with_lines(chosen: sa.Subquery) -> sa.Select[Any]:
     lines = (
         sa.select(
