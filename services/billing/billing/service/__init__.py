@@ -1,0 +1,1 @@
+"""Billing's RPCs, one file a noun, each told as load, decide, save, announce, reply."""
