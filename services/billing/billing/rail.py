@@ -63,7 +63,7 @@ class Rail:
         self._telemetry = telemetry
         self._http = stripe.HTTPXClient(timeout=TIMEOUT_SECONDS)
         # Any, because its declared types cannot say which fields an answer expands.
-        self._stripe: Any = stripe.StripeClient(
+        self.api: Any = stripe.StripeClient(
             api_key,
             base_addresses={"api": api_base} if api_base else None,
             http_client=self._http,
@@ -90,10 +90,10 @@ class Rail:
             "method": _CHECKOUT if checkout else _INTENT,
         }
         options = {"idempotency_key": payment.idempotency_key}
-        async with self._call("start"):
+        async with self.call("start"):
             if checkout:
                 price = {"currency": currency, "unit_amount": amount, "product_data": {"name": f"Data {order.license}"}}
-                session = await self._stripe.checkout.sessions.create_async(
+                session = await self.api.checkout.sessions.create_async(
                     {
                         "mode": "payment",
                         "line_items": [{"price_data": price, "quantity": 1}],
@@ -106,7 +106,7 @@ class Rail:
                     options,
                 )
                 return self._of_session(session.to_dict())
-            intent = await self._stripe.payment_intents.create_async(
+            intent = await self.api.payment_intents.create_async(
                 {
                     "amount": amount,
                     "currency": currency,
@@ -121,20 +121,20 @@ class Rail:
 
     async def look(self, payment: Payment) -> Seen:
         """How a started attempt stands. Raises RailUnavailable, RailRefused when Stripe does not have it."""
-        async with self._call("look"):
+        async with self.call("look"):
             if payment.method == pb.PAYMENT_METHOD_CHECKOUT:
                 return await self._session(payment.session_id)
-            return self._of_intent((await self._stripe.payment_intents.retrieve_async(payment.intent_id)).to_dict())
+            return self._of_intent((await self.api.payment_intents.retrieve_async(payment.intent_id)).to_dict())
 
     async def cancel(self, payment: Payment) -> Seen:
         """Ends a started attempt; when it is too late for that, says how it stands. Raises RailUnavailable."""
         # Without a key of ours: canceling twice is harmless, and a failure kept under a key would last a day.
         try:
-            async with self._call("cancel"):
+            async with self.call("cancel"):
                 if payment.method == pb.PAYMENT_METHOD_CHECKOUT:
-                    await self._stripe.checkout.sessions.expire_async(payment.session_id)
+                    await self.api.checkout.sessions.expire_async(payment.session_id)
                 else:
-                    await self._stripe.payment_intents.cancel_async(
+                    await self.api.payment_intents.cancel_async(
                         payment.intent_id, {"cancellation_reason": "abandoned"}
                     )
         except RailRefused as refused:
@@ -144,8 +144,8 @@ class Rail:
     async def refund(self, payment: Payment) -> str:
         """Gives back all that a payment took; the refund's id. Raises RailUnavailable, RailRefused."""
         try:
-            async with self._call("refund"):
-                refund = await self._stripe.refunds.create_async(
+            async with self.call("refund"):
+                refund = await self.api.refunds.create_async(
                     {"payment_intent": payment.intent_id, "metadata": {"payment": payment.id}},
                     {"idempotency_key": f"refund:{payment.id}"},
                 )
@@ -162,25 +162,25 @@ class Rail:
         kind: "payment_intent", "checkout.session" or "charge". None for an object that names no payment of ours.
         Raises RailUnavailable, RailRefused when Stripe does not have it.
         """
-        async with self._call("fetch"):
+        async with self.call("fetch"):
             if kind == "checkout.session":
                 session = (
-                    await self._stripe.checkout.sessions.retrieve_async(object_id, {"expand": ["payment_intent"]})
+                    await self.api.checkout.sessions.retrieve_async(object_id, {"expand": ["payment_intent"]})
                 ).to_dict()
                 found, seen = session, self._of_session(session)
             else:
                 if kind == "charge":
-                    charge = (await self._stripe.charges.retrieve_async(object_id)).to_dict()
+                    charge = (await self.api.charges.retrieve_async(object_id)).to_dict()
                     if not charge.get("payment_intent"):
                         return None
                     object_id = str(charge["payment_intent"])
-                intent = (await self._stripe.payment_intents.retrieve_async(object_id)).to_dict()
+                intent = (await self.api.payment_intents.retrieve_async(object_id)).to_dict()
                 found, seen = intent, self._of_intent(intent)
         payment_id = (found.get("metadata") or {}).get("payment")
         return (payment_id, seen) if payment_id else None
 
     async def _session(self, session_id: str) -> Seen:
-        session = await self._stripe.checkout.sessions.retrieve_async(session_id, {"expand": ["payment_intent"]})
+        session = await self.api.checkout.sessions.retrieve_async(session_id, {"expand": ["payment_intent"]})
         return self._of_session(session.to_dict())
 
     def _of_intent(self, intent: dict[str, Any]) -> Seen:
@@ -226,7 +226,7 @@ class Rail:
         return replace(seen, intent_id=intent.intent_id)
 
     @contextlib.asynccontextmanager
-    async def _call(self, what: str) -> AsyncIterator[None]:
+    async def call(self, what: str) -> AsyncIterator[None]:
         """Sorts what can go wrong into the two kinds that matter: we do not know, and no."""
         with self._telemetry.span(f"stripe {what}", SpanKind.CLIENT):
             try:
