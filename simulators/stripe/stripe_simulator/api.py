@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from stripe import api_version
 
-from . import forms
+from . import accounts, forms
 from .errors import Json, StripeError, invalid, not_modeled
 from .expansion import render
 from .faults import REQUEST_FAULTS, Fault, Faults
@@ -186,14 +186,7 @@ def _check_key(request: Request) -> None:
 def _account(unit: Unit, request: Request) -> str | None:
     """The connected account the request is made for, or None for the platform's own."""
     named = request.headers.get("stripe-account")
-    if named is not None and unit.find("account", named) is None:
-        raise StripeError(
-            403,
-            f"The provided key does not have access to account '{named}' (or that account does not exist). Application"
-            " access may have been revoked.",
-            code="account_invalid",
-        )
-    return named
+    return None if named is None else str(accounts.need(unit, named)["id"])
 
 
 def _stored_under(unit: Unit, key: str) -> str:

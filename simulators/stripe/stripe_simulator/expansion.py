@@ -43,7 +43,7 @@ def render(unit: Unit, answer: Json, expand: list[str]) -> Json:
 
 def _shown(unit: Unit, row: Json) -> Json:
     if row["object"] == "balance_transaction":
-        return as_of(row, unit.now)
+        return public(as_of(row, unit.now))
     return public(row)
 
 

@@ -33,15 +33,15 @@ class Pages:
         The form's fields: `card_number`, `email`, `name` and `pay_with`: `card`, `declined_card`, `bank` or
         `bank_fails`. Paid: 303 to the success URL. Declined: 402 and the form again.
         """
-        form = await _form(request)
+        form = await read_form(request)
         unit = self._new_unit(request)
         session = unit.find("checkout.session", request.path_params["id"])
         if session is None:
-            return _page("There is no such Checkout Session.", status=404)
+            return html_page("There is no such Checkout Session.", status=404)
         if session["status"] == "complete":
             return _to_success(session)
         if session["status"] == "expired" or session["expires_at"] <= unit.now:
-            return _page("This Checkout Session has expired.", status=410)
+            return html_page("This Checkout Session has expired.", status=410)
         if request.method != "POST":
             return self._checkout_form(session)
         choice = {"pay_with": "card", "card_number": "", **form, "currency": session["currency"]}
@@ -60,15 +60,15 @@ class Pages:
 
     async def authenticate(self, request: Request) -> Response:
         """The page on which a card's bank asks its holder; the form's field `answer` is `complete` or `fail`."""
-        form = await _form(request)
+        form = await read_form(request)
         unit = self._new_unit(request)
         intent = unit.find("payment_intent", request.path_params["id"])
         if intent is None or request.query_params.get("key") != intent["client_secret"]:
-            return _page("There is no such payment.", status=404)
+            return html_page("There is no such payment.", status=404)
         if intent["status"] != "requires_action":
-            return _page("This payment needs no authentication any more.", status=410)
+            return html_page("This payment needs no authentication any more.", status=410)
         if request.method != "POST":
-            return _page(
+            return html_page(
                 f"<p>The card's bank asks: do you want to pay"
                 f" <strong>{escape(money.display(intent['amount'], intent['currency']))}</strong>?</p><form method=post>"
                 "<button name=answer value=complete>Complete authentication</button>"
@@ -85,7 +85,7 @@ class Pages:
         if session is not None and session["status"] == "complete":
             return _to_success(session)
         if intent["_return_url"] is None:
-            return _page(f"<p>Done: the payment is now {escape(intent['status'])}. You may close this page.</p>")
+            return html_page(f"<p>Done: the payment is now {escape(intent['status'])}. You may close this page.</p>")
         return RedirectResponse(_return_url(intent), 303)
 
     def _checkout_form(self, session: Json, problem: str = "", status: int = 200) -> Response:
@@ -106,7 +106,7 @@ class Pages:
         cancel = ""
         if session["cancel_url"]:
             cancel = f"<p><a href='{escape(_filled(session['cancel_url'], session))}'>Cancel and go back</a></p>"
-        return _page(
+        return html_page(
             f"<ul>{lines}</ul><p>Total: <strong>{total}</strong></p>{warning}<form method=post>"
             f"<label>Email <input name=email type=email value='{escape(session['customer_email'] or '')}'></label>"
             "<label>Name <input name=name></label>"
@@ -118,7 +118,8 @@ class Pages:
         )
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def read_form(request: Request) -> dict[str, str]:
+    """What a browser sent, the last value of each field; nothing for other methods or when it is too much."""
     if request.method != "POST":
         return {}
     received = bytearray()
@@ -149,9 +150,10 @@ def _return_url(intent: Json) -> str:
     return urlunsplit(parts._replace(query=query))
 
 
-def _page(content: str, *, status: int = 200) -> Response:
+def html_page(content: str, *, status: int = 200, heading: str = "Checkout") -> Response:
+    """A whole page around `content`, which is HTML already."""
     text = (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{TITLE}</title><style>{_STYLE}</style><main><h1>Checkout</h1><p class=note>{TITLE}.</p>{content}</main>"
+        f"<title>{TITLE}</title><style>{_STYLE}</style><main><h1>{heading}</h1><p class=note>{TITLE}.</p>{content}</main>"
     )
     return HTMLResponse(text, status)

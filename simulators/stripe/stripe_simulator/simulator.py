@@ -17,10 +17,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from . import objects
+from .accounts import connect_state
 from .api import KEY_LIFE_SECONDS, Api
 from .clock import Clock, checked_advance
+from .control import Control
 from .errors import Json
 from .faults import Faults
+from .onboarding import Onboarding
 from .pages import Pages
 from .store import Store
 from .timers import TIMED
@@ -77,12 +80,16 @@ class StripeSimulator:
             self.add_webhook(webhook_url, webhook_secret or "")
         api = Api(self._new_unit, self.webhooks.schedule, self.faults, self._drop_connection)
         pages = Pages(self._new_unit, self.webhooks.schedule)
+        control = Control(self._new_unit, self.webhooks.schedule)
+        onboarding = Onboarding(self._new_unit, self.webhooks.schedule)
         self.app = Starlette(
             routes=[
                 Route("/_simulator/faults", self._faults_asked, methods=["GET", "POST", "DELETE"]),
                 Route("/_simulator/state", self._state_asked, methods=["GET"]),
                 Route("/_simulator/settle", self._settle_asked, methods=["POST"]),
                 Route("/_simulator/clock", self._clock_asked, methods=["GET", "POST"]),
+                Route("/_simulator/accounts/{id}/{act}", control.account, methods=["POST"]),
+                Route("/connect/onboarding/{id}", onboarding.answer, methods=["GET", "POST"]),
                 Route("/c/pay/{id}", pages.checkout, methods=["GET", "POST"]),
                 Route("/authenticate/{id}", pages.authenticate, methods=["GET", "POST"]),
                 Route("/{path:path}", api.answer, methods=METHODS),
@@ -175,6 +182,7 @@ class StripeSimulator:
 
     def _run_timer(self, timer: Json) -> None:
         unit = self._new_unit()
+        unit.account = timer.get("account")
         unit.delete("timer", timer["id"])
         TIMED[timer["action"]](unit, timer["target"])
         self.webhooks.schedule(unit.commit())
@@ -198,6 +206,7 @@ class StripeSimulator:
             "customers": len(list(self._store.rows("customer"))),
             "balance_transactions": len(list(platform.rows("balance_transaction"))),
             "events": Counter(row["type"] for row in self._store.rows("event")),
+            **connect_state(self._store),
             "webhook_endpoints": len(list(self._store.rows("webhook_endpoint"))),
             "undelivered_webhooks": len(list(self._store.rows("delivery"))),
             "paid_minor": paid,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from . import payments, sessions
+from . import accounts, payments, payouts, sessions
 from .unit import Unit
 
 
@@ -19,4 +19,9 @@ def _expire_session(unit: Unit, ident: str) -> None:
 TIMED: dict[str, Callable[[Unit, str], None]] = {
     "settle_payment": _settle_payment,
     "expire_session": _expire_session,
+    "payout_leaves": payouts.leave,
+    "payout_arrives": payouts.arrive,
+    "payout_returns": payouts.come_back,
+    "payout_day": payouts.pay_out_day,
+    "requirements_deadline": accounts.deadline_passed,
 }

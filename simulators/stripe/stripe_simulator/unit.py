@@ -126,7 +126,7 @@ class Unit:
     def set_timer(self, action: str, target: str, due: float) -> None:
         """Has `action` done to `target` once the clock reaches `due`; a second timer for both replaces the first."""
         ident = f"{action}:{target}"
-        self.put("timer", {"id": ident, "action": action, "target": target, "due": due})
+        self.put("timer", {"id": ident, "action": action, "target": target, "due": due, "account": self.account})
 
     def commit(self) -> list[Json]:
         """Makes the work durable and visible; returns the deliveries to be made."""

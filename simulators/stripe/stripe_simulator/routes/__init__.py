@@ -1,6 +1,18 @@
 """Every endpoint of the API that exists here; what is not in the table answers "Unrecognized request URL"."""
 
-from . import charges, checkout, customers, events, payment_intents, refunds, webhook_endpoints
+from . import (
+    accounts,
+    balance,
+    charges,
+    checkout,
+    customers,
+    events,
+    payment_intents,
+    payouts,
+    refunds,
+    transfers,
+    webhook_endpoints,
+)
 from .table import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -11,4 +23,8 @@ ROUTES: tuple[Route, ...] = (
     *checkout.ROUTES,
     *events.ROUTES,
     *webhook_endpoints.ROUTES,
+    *accounts.ROUTES,
+    *transfers.ROUTES,
+    *payouts.ROUTES,
+    *balance.ROUTES,
 )
