@@ -40,6 +40,8 @@ TALLY_PREFIX = b"rochdale-tally-v1"
 RECEIPT_PREFIX = b"rochdale-receipt-v1"
 DOCUMENT_PREFIX = b"rochdale-document-v1"
 DELETION_NOTICE_PREFIX = b"rochdale-deletion-notice-v1"
+DIVIDEND_POLICY_PREFIX = b"rochdale-dividend-policy-v1"
+DIVIDEND_WEIGHTS_PREFIX = b"rochdale-dividend-weights-v1"
 
 
 def canonical_json(message: Message, *fields: str) -> bytes:

@@ -97,9 +97,10 @@ class GovernanceService(governance_pb2_grpc.GovernanceServiceServicer):
                 return earlier
             await own_cooperative(connection, request.parent)
             new = [(new_id("mem"), reference) for reference in request.references]
-            added = await store.members.insert_members(connection, last(request.parent), new, now())
+            at = now()
+            added = await store.members.insert_members(connection, last(request.parent), new, at)
             if added:
-                await announce(connection, events_pb2.MemberJoined(members=added))
+                await announce(connection, events_pb2.MemberJoined(members=added, join_time=to_timestamp(at)))
             reply = pb.AddMembersResponse(
                 added_count=len(added), already_member_count=len(request.references) - len(added)
             )

@@ -14,7 +14,7 @@ from governance.withdrawing import withdraw
 from rochdale.governance.v1 import events_pb2
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import membership_pb2 as pb
-from rochdale_kit.clock import new_id, now
+from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.database import Database, first_answer, remember
 from rochdale_kit.identity import caller
 from rochdale_kit.keyring import LiveKeyring
@@ -135,7 +135,7 @@ class Members:
                 statement="",
             )
         await store.members.count(connection, cooperative_id, 1)
-        await announce(connection, events_pb2.MemberJoined(members=[member.name]))
+        await announce(connection, events_pb2.MemberJoined(members=[member.name], join_time=to_timestamp(at)))
         return member
 
     async def ApplyForMembership(self, request: pb.ApplyForMembershipRequest, context: Context) -> governance.Member:
@@ -183,7 +183,7 @@ class Members:
                 connection, member.name, state=ACTIVE, join_time=at, last_active_time=at
             )
             await store.members.count(connection, member.name.split("/")[1], 1)
-            await announce(connection, events_pb2.MemberJoined(members=[member.name]))
+            await announce(connection, events_pb2.MemberJoined(members=[member.name], join_time=to_timestamp(at)))
             await self._authorize(connection, member)
             return member
 
@@ -217,7 +217,7 @@ class Members:
             connection, member.name, state=governance.MEMBER_STATE_LEFT, leave_time=at, steward=False
         )
         await store.members.count(connection, member.name.split("/")[1], -1)
-        await announce(connection, events_pb2.MemberLeft(member=member.name))
+        await announce(connection, events_pb2.MemberLeft(member=member.name, leave_time=to_timestamp(at)))
         return left
 
     async def EraseMember(self, request: pb.EraseMemberRequest, context: Context) -> governance.Member:
@@ -249,7 +249,7 @@ class Members:
                 statement="",
                 key_hash=None,
             )
-            await announce(connection, events_pb2.MemberErased(member=member.name))
+            await announce(connection, events_pb2.MemberErased(member=member.name, erase_time=to_timestamp(at)))
             return erased
 
     async def SetSteward(self, request: pb.SetStewardRequest, context: Context) -> governance.Member:

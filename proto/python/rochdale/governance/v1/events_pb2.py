@@ -30,7 +30,7 @@ from rochdale.type.v1 import dividend_policy_pb2 as rochdale_dot_type_dot_v1_dot
 from rochdale.type.v1 import signature_pb2 as rochdale_dot_type_dot_v1_dot_signature__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rochdale/governance/v1/events.proto\x12\x16rochdale.governance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'rochdale/governance/v1/governance.proto\x1a\'rochdale/governance/v1/membership.proto\x1a&rochdale/governance/v1/proposals.proto\x1a&rochdale/type/v1/dividend_policy.proto\x1a rochdale/type/v1/signature.proto\"N\n\x12\x43ooperativeCreated\x12\x38\n\x0b\x63ooperative\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.Cooperative\"O\n\x13\x43ooperativeKeyAdded\x12\x38\n\x0b\x63ooperative\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.Cooperative\"\x1f\n\x0cMemberJoined\x12\x0f\n\x07members\x18\x01 \x03(\t\"H\n\x13MemberKeyAuthorized\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x10\n\x08key_hash\x18\x02 \x01(\x0c\x12\x0f\n\x07steward\x18\x03 \x01(\x08\"\x1c\n\nMemberLeft\x12\x0e\n\x06member\x18\x01 \x01(\t\"\x1e\n\x0cMemberErased\x12\x0e\n\x06member\x18\x01 \x01(\t\"E\n\x0f\x43onsentRecorded\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.rochdale.governance.v1.ConsentItem\"~\n\x10\x43onsentWithdrawn\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.rochdale.governance.v1.ConsentItem\x12\x36\n\x06ground\x18\x02 \x01(\x0e\x32&.rochdale.governance.v1.DeletionGround\"W\n\x14\x44\x65letionNoticeIssued\x12?\n\x0f\x64\x65letion_notice\x18\x01 \x01(\x0b\x32&.rochdale.governance.v1.DeletionNotice\"S\n\x10\x44\x65letionAttested\x12?\n\x0f\x64\x65letion_notice\x18\x01 \x01(\x0b\x32&.rochdale.governance.v1.DeletionNotice\"C\n\rProposalMoved\x12\x32\n\x08proposal\x18\x01 \x01(\x0b\x32 .rochdale.governance.v1.Proposal\"H\n\x0bRuleEnacted\x12\x39\n\x0csharing_rule\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.SharingRule\"I\n\x0cRuleNarrowed\x12\x39\n\x0csharing_rule\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.SharingRule\"\x8e\x02\n\x15\x44ividendPolicyEnacted\x12\x13\n\x0b\x63ooperative\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x30\n\x06policy\x18\x03 \x01(\x0b\x32 .rochdale.type.v1.DividendPolicy\x12\x13\n\x0bpolicy_hash\x18\x04 \x01(\t\x12\x10\n\x08proposal\x18\x05 \x01(\t\x12\x12\n\ntally_hash\x18\x06 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\tsignature\x18\x08 \x01(\x0b\x32\x1b.rochdale.type.v1.Signatureb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rochdale/governance/v1/events.proto\x12\x16rochdale.governance.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\'rochdale/governance/v1/governance.proto\x1a\'rochdale/governance/v1/membership.proto\x1a&rochdale/governance/v1/proposals.proto\x1a&rochdale/type/v1/dividend_policy.proto\x1a rochdale/type/v1/signature.proto\"N\n\x12\x43ooperativeCreated\x12\x38\n\x0b\x63ooperative\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.Cooperative\"O\n\x13\x43ooperativeKeyAdded\x12\x38\n\x0b\x63ooperative\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.Cooperative\"N\n\x0cMemberJoined\x12\x0f\n\x07members\x18\x01 \x03(\t\x12-\n\tjoin_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"H\n\x13MemberKeyAuthorized\x12\x0e\n\x06member\x18\x01 \x01(\t\x12\x10\n\x08key_hash\x18\x02 \x01(\x0c\x12\x0f\n\x07steward\x18\x03 \x01(\x08\"L\n\nMemberLeft\x12\x0e\n\x06member\x18\x01 \x01(\t\x12.\n\nleave_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"N\n\x0cMemberErased\x12\x0e\n\x06member\x18\x01 \x01(\t\x12.\n\nerase_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"E\n\x0f\x43onsentRecorded\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.rochdale.governance.v1.ConsentItem\"~\n\x10\x43onsentWithdrawn\x12\x32\n\x05items\x18\x01 \x03(\x0b\x32#.rochdale.governance.v1.ConsentItem\x12\x36\n\x06ground\x18\x02 \x01(\x0e\x32&.rochdale.governance.v1.DeletionGround\"W\n\x14\x44\x65letionNoticeIssued\x12?\n\x0f\x64\x65letion_notice\x18\x01 \x01(\x0b\x32&.rochdale.governance.v1.DeletionNotice\"S\n\x10\x44\x65letionAttested\x12?\n\x0f\x64\x65letion_notice\x18\x01 \x01(\x0b\x32&.rochdale.governance.v1.DeletionNotice\"C\n\rProposalMoved\x12\x32\n\x08proposal\x18\x01 \x01(\x0b\x32 .rochdale.governance.v1.Proposal\"H\n\x0bRuleEnacted\x12\x39\n\x0csharing_rule\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.SharingRule\"I\n\x0cRuleNarrowed\x12\x39\n\x0csharing_rule\x18\x01 \x01(\x0b\x32#.rochdale.governance.v1.SharingRule\"\x8e\x02\n\x15\x44ividendPolicyEnacted\x12\x13\n\x0b\x63ooperative\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x30\n\x06policy\x18\x03 \x01(\x0b\x32 .rochdale.type.v1.DividendPolicy\x12\x13\n\x0bpolicy_hash\x18\x04 \x01(\t\x12\x10\n\x08proposal\x18\x05 \x01(\t\x12\x12\n\ntally_hash\x18\x06 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\tsignature\x18\x08 \x01(\x0b\x32\x1b.rochdale.type.v1.Signatureb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,27 +42,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COOPERATIVEKEYADDED']._serialized_start=372
   _globals['_COOPERATIVEKEYADDED']._serialized_end=451
   _globals['_MEMBERJOINED']._serialized_start=453
-  _globals['_MEMBERJOINED']._serialized_end=484
-  _globals['_MEMBERKEYAUTHORIZED']._serialized_start=486
-  _globals['_MEMBERKEYAUTHORIZED']._serialized_end=558
-  _globals['_MEMBERLEFT']._serialized_start=560
-  _globals['_MEMBERLEFT']._serialized_end=588
-  _globals['_MEMBERERASED']._serialized_start=590
-  _globals['_MEMBERERASED']._serialized_end=620
-  _globals['_CONSENTRECORDED']._serialized_start=622
-  _globals['_CONSENTRECORDED']._serialized_end=691
-  _globals['_CONSENTWITHDRAWN']._serialized_start=693
-  _globals['_CONSENTWITHDRAWN']._serialized_end=819
-  _globals['_DELETIONNOTICEISSUED']._serialized_start=821
-  _globals['_DELETIONNOTICEISSUED']._serialized_end=908
-  _globals['_DELETIONATTESTED']._serialized_start=910
-  _globals['_DELETIONATTESTED']._serialized_end=993
-  _globals['_PROPOSALMOVED']._serialized_start=995
-  _globals['_PROPOSALMOVED']._serialized_end=1062
-  _globals['_RULEENACTED']._serialized_start=1064
-  _globals['_RULEENACTED']._serialized_end=1136
-  _globals['_RULENARROWED']._serialized_start=1138
-  _globals['_RULENARROWED']._serialized_end=1211
-  _globals['_DIVIDENDPOLICYENACTED']._serialized_start=1214
-  _globals['_DIVIDENDPOLICYENACTED']._serialized_end=1484
+  _globals['_MEMBERJOINED']._serialized_end=531
+  _globals['_MEMBERKEYAUTHORIZED']._serialized_start=533
+  _globals['_MEMBERKEYAUTHORIZED']._serialized_end=605
+  _globals['_MEMBERLEFT']._serialized_start=607
+  _globals['_MEMBERLEFT']._serialized_end=683
+  _globals['_MEMBERERASED']._serialized_start=685
+  _globals['_MEMBERERASED']._serialized_end=763
+  _globals['_CONSENTRECORDED']._serialized_start=765
+  _globals['_CONSENTRECORDED']._serialized_end=834
+  _globals['_CONSENTWITHDRAWN']._serialized_start=836
+  _globals['_CONSENTWITHDRAWN']._serialized_end=962
+  _globals['_DELETIONNOTICEISSUED']._serialized_start=964
+  _globals['_DELETIONNOTICEISSUED']._serialized_end=1051
+  _globals['_DELETIONATTESTED']._serialized_start=1053
+  _globals['_DELETIONATTESTED']._serialized_end=1136
+  _globals['_PROPOSALMOVED']._serialized_start=1138
+  _globals['_PROPOSALMOVED']._serialized_end=1205
+  _globals['_RULEENACTED']._serialized_start=1207
+  _globals['_RULEENACTED']._serialized_end=1279
+  _globals['_RULENARROWED']._serialized_start=1281
+  _globals['_RULENARROWED']._serialized_end=1354
+  _globals['_DIVIDENDPOLICYENACTED']._serialized_start=1357
+  _globals['_DIVIDENDPOLICYENACTED']._serialized_end=1627
 # @@protoc_insertion_point(module_scope)
