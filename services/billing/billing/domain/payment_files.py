@@ -124,7 +124,7 @@ def _pain_001(
     ):
         for element in root.iter(_NAMESPACE + path):
             element.text = text
-    content = b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "utf-8")
+    content: bytes = b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "utf-8")
     try_valid_xml(content, SCHEMA)
     return content
 
