@@ -21,6 +21,7 @@ class Currency:
     stripe_exponent: the same in amounts sent to and received from Stripe, which is not always ISO's.
     stripe_charge_multiple: amounts of a charge, as sent to Stripe, must divide by this.
     stripe_payout_multiple: amounts of a payout, as sent to Stripe, must divide by this.
+    stripe_min_charge: the least amount of a charge, as sent to Stripe; 0 where Stripe names none.
     """
 
     code: str
@@ -28,6 +29,7 @@ class Currency:
     stripe_exponent: int
     stripe_charge_multiple: int
     stripe_payout_multiple: int
+    stripe_min_charge: int
 
 
 # ISO 4217 as of 2026, money in circulation only: no fund codes, metals, test codes or withdrawn currencies.
@@ -46,6 +48,22 @@ _EXPONENT_3 = "BHD IQD JOD KWD LYD OMR TND"
 _STRIPE_EXPONENT = {"ISK": 2, "UGX": 2, "MGA": 0}
 _STRIPE_CHARGE_MULTIPLE = {"ISK": 100, "UGX": 100} | dict.fromkeys(("BHD", "JOD", "KWD", "OMR", "TND"), 10)
 _STRIPE_PAYOUT_MULTIPLE = _STRIPE_CHARGE_MULTIPLE | {"HUF": 100, "TWD": 100}
+# What Stripe's page on currencies names. Elsewhere the least amount is that of the currency in which it settles.
+_STRIPE_MIN_CHARGE = dict.fromkeys(("AUD", "BRL", "CAD", "CHF", "EUR", "INR", "JPY", "NZD", "SGD", "USD"), 50) | {
+    "AED": 200,
+    "CZK": 1_500,
+    "DKK": 250,
+    "GBP": 30,
+    "HKD": 400,
+    "HUF": 17_500,
+    "MXN": 1_000,
+    "MYR": 200,
+    "NOK": 300,
+    "PLN": 200,
+    "RON": 200,
+    "SEK": 300,
+    "THB": 1_000,
+}
 
 
 def _table() -> Mapping[str, Currency]:
@@ -61,6 +79,7 @@ def _table() -> Mapping[str, Currency]:
             _STRIPE_EXPONENT.get(code, exponent),
             _STRIPE_CHARGE_MULTIPLE.get(code, 1),
             _STRIPE_PAYOUT_MULTIPLE.get(code, 1),
+            _STRIPE_MIN_CHARGE.get(code, 0),
         )
         for code, exponent in exponents.items()
     }

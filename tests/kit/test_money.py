@@ -169,6 +169,24 @@ def test_payouts_have_their_own_multiples() -> None:
     }
 
 
+def test_the_table_says_where_stripe_differs_from_iso() -> None:
+    assert {code: (one.exponent, one.stripe_exponent) for code, one in CURRENCIES.items()
+            if one.exponent != one.stripe_exponent} == {"ISK": (0, 2), "UGX": (0, 2), "MGA": (2, 0)}  # fmt: skip
+    assert {code: one.stripe_charge_multiple for code, one in CURRENCIES.items() if one.stripe_charge_multiple > 1} == {
+        **dict.fromkeys(("ISK", "UGX"), 100),
+        **dict.fromkeys(("BHD", "JOD", "KWD", "OMR", "TND"), 10),
+    }
+    for one in CURRENCIES.values():
+        # What may be paid out may be charged, and the least charge is one that can be made.
+        assert one.stripe_payout_multiple % one.stripe_charge_multiple == 0
+        assert one.stripe_min_charge % one.stripe_charge_multiple == 0
+
+
+def test_the_least_charge_is_stripes() -> None:
+    least = {code: CURRENCIES[code].stripe_min_charge for code in ("EUR", "GBP", "JPY", "HUF", "KWD")}
+    assert least == {"EUR": 50, "GBP": 30, "JPY": 50, "HUF": 17_500, "KWD": 0}
+
+
 def test_a_fraction_from_stripe_is_our_fault_and_loud() -> None:
     with pytest.raises(ValueError, match="fraction"):
         from_stripe_amount(501, "isk")
