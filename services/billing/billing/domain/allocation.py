@@ -27,20 +27,43 @@ def divide(pool: int, weights: Mapping[str, int], seed: str) -> dict[str, int]:
     total = sum(weights.values())
     if total == 0:
         raise ValueError(f"there are {pool} to divide and no weights")
-    parts: dict[str, int] = {}
-    remainders: dict[str, int] = {}
-    for key, weight in weights.items():
-        parts[key], remainders[key] = divmod(pool * weight, total)
-    left = pool - sum(parts.values())
-    if left:
-        # What is left comes from fractions, so as many keys at least have one, and none without weight gets any.
-        ordered = sorted(
-            (key for key, remainder in remainders.items() if remainder),
-            key=lambda key: (-remainders[key], hashlib.sha256(f"{seed}\0{key}".encode()).digest()),
-        )
-        for key in ordered[:left]:
-            parts[key] += 1
+    parts = {key: pool * weight // total for key, weight in weights.items()}
+    for key in _extra(pool, weights, seed):
+        parts[key] += 1
     return parts
+
+
+def last_extra(pool: int, weights: Mapping[str, int], seed: str) -> tuple[int, str] | None:
+    """Remainder and hash of the last key that got one of the units left over; None when nothing was left.
+
+    With it anybody works out their own part without seeing another's: one more for a larger remainder, or for the same
+    one and a hash that is not larger.
+    """
+    extra = _extra(pool, weights, seed)
+    if not extra:
+        return None
+    return pool * weights[extra[-1]] % sum(weights.values()), tie_break(seed, extra[-1])
+
+
+def tie_break(seed: str, key: str) -> str:
+    """What decides among equal fractions, the smallest first; lower-case hexadecimal."""
+    return hashlib.sha256(f"{seed}\0{key}".encode()).hexdigest()
+
+
+def _extra(pool: int, weights: Mapping[str, int], seed: str) -> list[str]:
+    """The keys that get one of the units left over, in their order."""
+    total = sum(weights.values())
+    if pool == 0 or total == 0:
+        return []
+    remainders = {key: pool * weight % total for key, weight in weights.items()}
+    # They sum to a multiple of the total, and each is below it: more keys have a fraction than there are units left.
+    left = sum(remainders.values()) // total
+    if not left:
+        return []
+    ordered = sorted(
+        (key for key in remainders if remainders[key]), key=lambda key: (-remainders[key], tie_break(seed, key))
+    )
+    return ordered[:left]
 
 
 def back(fee: int, charge: int, refunded: int, refund: int) -> int:

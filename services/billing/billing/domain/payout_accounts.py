@@ -5,17 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, replace
 
-from billing.domain.payment_files import checked_iban
 from rochdale.billing.v1 import treasury_pb2 as pb
 from rochdale_kit.clock import to_timestamp
 from rochdale_kit.refusals import Kind, Refusal, not_found
 
 # https://docs.stripe.com/connect/cross-border-payouts: a platform in any of these can transfer to an account in any
 # other. Everywhere else only within one country. Data, so that a change at Stripe is a change of two lines.
-_ACROSS = frozenset(
-    "US GB CA CH AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LI LT LU MT NL NO PL PT RO SK SI ES SE".split()
-)
-_WITHIN = _ACROSS | frozenset("AU BR HK JP MX MY NZ SG TH AE GI".split())
+_ACROSS_NAMES = "US GB CA CH AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LI LT LU MT NL NO PL PT RO SK SI ES SE"
+_WITHIN_NAMES = "AU BR HK JP MX MY NZ SG TH AE GI"
+_ACROSS = frozenset(_ACROSS_NAMES.split())
+_WITHIN = _ACROSS | frozenset(_WITHIN_NAMES.split())
 
 
 @dataclass(frozen=True)
@@ -214,8 +213,3 @@ def approved(
             set_by=account.set_by,
         )
     return replace(account, approved_by=by.key, usable_time=now + cooling)
-
-
-def iban_of(text: str) -> str:
-    """An IBAN as it is kept. Refuses with IBAN_INVALID."""
-    return checked_iban(text)
