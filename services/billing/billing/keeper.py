@@ -42,14 +42,14 @@ class Keeper:
         """Until canceled: lost answers, closing, refunds."""
         while True:
             for step in (self._recover, self._close, self._refund):
-                await _patiently(step)
+                await patiently(step)
             await asyncio.sleep(self._config.round_seconds)
 
     async def sweep(self) -> None:
         """Until canceled: payments whose webhook should have come by now."""
         while True:
             await asyncio.sleep(self._config.sweep_seconds)
-            await _patiently(self._look)
+            await patiently(self._look)
 
     async def _to_ask(self, states: tuple[pb.PaymentState.ValueType, ...], age_seconds: float) -> list[Payment]:
         """Marked as asked before they are, so that one that fails each time does not keep the others waiting."""
@@ -67,13 +67,13 @@ class Keeper:
             else:
                 await self._attempts.advance(payment)
 
-        await _each(await self._to_ask(UNANSWERED, self._config.recover_age_seconds), again)
+        await each(await self._to_ask(UNANSWERED, self._config.recover_age_seconds), again)
 
     async def _look(self) -> None:
         async def look(payment: Payment) -> None:
             await self._attempts.look(payment)
 
-        await _each(await self._to_ask((pb.PAYMENT_STATE_PENDING,), self._config.sweep_age_seconds), look)
+        await each(await self._to_ask((pb.PAYMENT_STATE_PENDING,), self._config.sweep_age_seconds), look)
 
     async def _close(self) -> None:
         at = now()
@@ -81,7 +81,7 @@ class Keeper:
             due = await store.orders.to_close(connection, at, BATCH)
         # Only to ask less often; another replica, or this one after a restart, asks once more.
         self._being_paid = {id: until for id, until in self._being_paid.items() if until > at}
-        await _each([id for id in due if id not in self._being_paid], self._close_order)
+        await each([id for id in due if id not in self._being_paid], self._close_order)
 
     async def _close_order(self, id: str) -> None:
         if await self._close_unless_paid(id):
@@ -105,7 +105,7 @@ class Keeper:
     async def _refund(self) -> None:
         async with self._database.read() as connection:
             due = await store.payments.to_refund(connection, BATCH)
-        await _each(due, self._give_back)
+        await each(due, self._give_back)
 
     async def _give_back(self, payment: Payment) -> None:
         refund_id = await self._attempts.rail.refund(payment)
@@ -118,7 +118,7 @@ class Keeper:
         log.warning("%s was given back as %s", payment.name, refund_id)
 
 
-async def _each(things: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
+async def each(things: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:
     """One that fails, whatever the reason, must not keep the others waiting; the next round comes to it again."""
     for thing in things:
         try:
@@ -137,9 +137,9 @@ def _name(thing: object) -> object:
     return thing.name if isinstance(thing, Payment) else thing
 
 
-async def _patiently(step: Callable[[], Awaitable[None]]) -> None:
+async def patiently(step: Callable[[], Awaitable[None]]) -> None:
     """A database that is away is waited out; anything else ends the loop, and with it the process."""
     try:
         await step()
     except LOST as error:
-        log.warning("%s waits for the database: %s", step.__name__.strip("_"), error)
+        log.warning("%s waits for the database: %s", step.__qualname__, error)
