@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import Json, StripeError
 from .store import Store
-from .unit import Unit, public
+from .unit import Unit, public, table_of
 
 # What a person is asked for on the onboarding page, in Stripe's names.
 ONBOARDING = (
@@ -231,12 +231,14 @@ def connect_state(store: Store) -> Json:
     for transfer in store.rows("transfer"):
         sent[transfer["currency"]] += transfer["amount"]
         reversed_[transfer["currency"]] += transfer["amount_reversed"]
-    kinds = [row["disabled_reason"] or "enabled" for row in (row["requirements"] for row in store.rows("account"))]
+    kinds = [row["requirements"]["disabled_reason"] or "enabled" for row in store.rows("account")]
+    owners = [None, *(row["id"] for row in store.rows("account"))]
     return {
         "accounts": Counter(kinds),
+        "account_events": Counter(row["type"] for owner in owners[1:] for row in store.rows(table_of("event", owner))),
         "transfers": len(list(store.rows("transfer"))),
         "transfer_reversals": len(list(store.rows("transfer_reversal"))),
-        "payouts": Counter(row["status"] for row in store.rows("payout")),
+        "payouts": Counter(row["status"] for owner in owners for row in store.rows(table_of("payout", owner))),
         "transferred_minor": sent,
         "reversed_minor": reversed_,
     }

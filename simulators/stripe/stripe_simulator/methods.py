@@ -10,8 +10,10 @@ from .errors import Json, invalid, not_modeled
 class TestMethod:
     """How a payment with this method goes.
 
-    `decline_code` is None when the money moves. `authentication` asks for 3-D Secure first. `settles` is "later" for
-    bank debits, which stay `processing` for a while, and "never" for the one that stays there for good.
+    `decline_code` is None when the money moves. `authentication` asks for 3-D Secure first, and `asks_off_session` says
+    whether it does so for a holder who is away. `saves` says that it can be kept for a customer. `settles` is "later"
+    for bank debits, which stay `processing` for a while, and "never" for the one that stays there for good. A `dispute`
+    for that reason follows the payment; as an `inquiry` it takes no money yet. `refund` is how money given back fares.
     """
 
     __test__ = False  # pytest, this is no test class
@@ -23,7 +25,12 @@ class TestMethod:
     decline_code: str | None = None
     error_code: str = "card_declined"
     authentication: bool = False
+    asks_off_session: Literal["always", "unless_set_up", "never"] = "always"
+    saves: bool = True
     settles: Literal["now", "later", "never"] = "now"
+    dispute: Literal["fraudulent", "product_not_received"] | None = None
+    inquiry: bool = False
+    refund: Literal["now", "later", "fails"] = "now"
 
     @property
     def details(self) -> Json:
@@ -50,7 +57,7 @@ class TestMethod:
 
 
 def _declined(token: str, number: str, decline_code: str, error_code: str = "card_declined") -> TestMethod:
-    return TestMethod(token, number, decline_code=decline_code, error_code=error_code)
+    return TestMethod(token, number, decline_code=decline_code, error_code=error_code, saves=False)
 
 
 def _bank(
@@ -83,9 +90,28 @@ _METHODS = (
     _declined("pm_card_chargeDeclinedExpiredCard", "4000000000000069", "expired_card", "expired_card"),
     _declined("pm_card_chargeDeclinedIncorrectCvc", "4000000000000127", "incorrect_cvc", "incorrect_cvc"),
     _declined("pm_card_chargeDeclinedProcessingError", "4000000000000119", "processing_error", "processing_error"),
-    _declined("pm_card_chargeCustomerFail", "4000000000000341", "generic_decline"),
+    # It can be kept, and then every payment with it is declined.
+    TestMethod("pm_card_chargeCustomerFail", "4000000000000341", decline_code="generic_decline"),
     TestMethod("pm_card_authenticationRequired", "4000002760003184", authentication=True),
-    TestMethod("pm_card_authenticationRequiredOnSetup", "4000002500003155", authentication=True),
+    TestMethod(
+        "pm_card_authenticationRequiredOnSetup",
+        "4000002500003155",
+        authentication=True,
+        asks_off_session="unless_set_up",
+    ),
+    TestMethod(
+        "pm_card_authenticationRequiredSetupForOffSession",
+        "4000003800000446",
+        authentication=True,
+        asks_off_session="never",
+    ),
+    TestMethod(
+        "pm_card_authenticationRequiredChargeDeclinedInsufficientFunds",
+        "4000008260003178",
+        authentication=True,
+        asks_off_session="unless_set_up",
+        decline_code="insufficient_funds",
+    ),
     TestMethod("pm_card_threeDSecure2Required", "4000000000003220", authentication=True),
     TestMethod("pm_card_threeDSecureRequired", "4000000000003063", authentication=True),
     TestMethod(
@@ -93,7 +119,13 @@ _METHODS = (
         "4000008400001629",
         authentication=True,
         decline_code="generic_decline",
+        saves=False,
     ),
+    TestMethod("pm_card_createDispute", "4000000000000259", dispute="fraudulent"),
+    TestMethod("pm_card_createDisputeProductNotReceived", "4000000000002685", dispute="product_not_received"),
+    TestMethod("pm_card_createDisputeInquiry", "4000000000001976", dispute="fraudulent", inquiry=True),
+    TestMethod("pm_card_pendingRefund", "4000000000007726", refund="later"),
+    TestMethod("pm_card_refundFail", "4000000000005126", refund="fails"),
     _bank("pm_usBankAccount_success", "000123456789"),
     _bank("pm_usBankAccount_insufficientFunds", "000222222227", "insufficient_funds"),
     _bank("pm_usBankAccount_accountClosed", "000111111113", "account_closed"),

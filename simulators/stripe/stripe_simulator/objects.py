@@ -12,19 +12,13 @@ _REPORTING_CATEGORIES = {
     "charge": "charge",
     "payment": "charge",
     "refund": "refund",
+    "refund_failure": "refund_failure",
     "payment_refund": "refund",
     "transfer": "transfer",
     "transfer_refund": "transfer_reversal",
     "payout": "payout",
     "payout_cancel": "payout_reversal",
     "payout_failure": "payout_reversal",
-}
-_BILLING_DETAILS: Json = {
-    "address": {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None},
-    "email": None,
-    "name": None,
-    "phone": None,
-    "tax_id": None,
 }
 
 
@@ -46,7 +40,7 @@ def payment_intent(unit: Unit, amount_minor: int, currency: str, params: Json) -
         "automatic_payment_methods": automatic,
         "canceled_at": None,
         "cancellation_reason": None,
-        "capture_method": "automatic_async",
+        "capture_method": params.get("capture_method", "automatic_async"),
         "client_secret": unit.new_id(f"{ident}_secret"),
         "confirmation_method": "automatic",
         "created": unit.now,
@@ -70,7 +64,7 @@ def payment_intent(unit: Unit, amount_minor: int, currency: str, params: Json) -
         "processing": None,
         "receipt_email": params.get("receipt_email"),
         "review": None,
-        "setup_future_usage": None,
+        "setup_future_usage": params.get("setup_future_usage"),
         "shipping": None,
         "source": None,
         "statement_descriptor": params.get("statement_descriptor"),
@@ -93,24 +87,6 @@ def offered_types(currency: str, allowed: list[str] | None) -> list[str]:
             param="allowed_payment_method_types",
         )
     return offered
-
-
-def payment_method(unit: Unit, method: TestMethod, customer: str | None, billing_details: Json | None) -> Json:
-    """A PaymentMethod with its own id; a test token makes a new one each time, as at Stripe."""
-    return {
-        "id": unit.new_id("pm"),
-        "object": "payment_method",
-        "allow_redisplay": "unspecified",
-        "billing_details": {**_BILLING_DETAILS, **(billing_details or {})},
-        "created": unit.now,
-        "customer": customer,
-        "customer_account": None,
-        "livemode": False,
-        "metadata": {},
-        "type": method.type,
-        method.type: method.details,
-        "_token": method.token,
-    }
 
 
 def charge(unit: Unit, intent: Json, paid_with: Json, method: TestMethod) -> Json:
@@ -168,18 +144,18 @@ def charge(unit: Unit, intent: Json, paid_with: Json, method: TestMethod) -> Jso
 
 
 def balance_transaction(
-    unit: Unit, type_: str, source: str, amount_minor: int, fee_minor: int, currency: str, available_on: int
-) -> Json:
-    """Money that moved: `amount` signed, `net` = `amount` - `fee`."""
+    unit: Unit, type_: str, source: str, amount_minor: int, fee_minor: int, currency: str, available_on: int,
+    *, category: str | None = None, fee_for: str = "Stripe processing fees", description: str | None = None,
+) -> Json:  # fmt: skip
+    """Money that moved: `amount` signed, `net` = `amount` - `fee`; `category` for types that have no one category."""
     fees: list[Json] = []
     if fee_minor:
-        description = "Stripe processing fees"
         fees.append(
             {
                 "amount": fee_minor,
                 "application": None,
                 "currency": currency,
-                "description": description,
+                "description": fee_for,
                 "type": "stripe_fee",
             }
         )
@@ -191,75 +167,16 @@ def balance_transaction(
         "balance_type": "payments",
         "created": unit.now,
         "currency": currency,
-        "description": None,
+        "description": description,
         "exchange_rate": None,
         "fee": fee_minor,
         "fee_details": fees,
         "net": amount_minor - fee_minor,
-        "reporting_category": _REPORTING_CATEGORIES[type_],
+        "reporting_category": category or _REPORTING_CATEGORIES[type_],
         "source": source,
         "status": "pending",  # shown as "available" from `available_on` on
         "type": type_,
     }
-
-
-def refund(unit: Unit, paid: Json, amount_minor: int, params: Json) -> Json:
-    """A Refund that went through at once, as card refunds do in test mode."""
-    return {
-        "id": unit.new_id("re"),
-        "object": "refund",
-        "amount": amount_minor,
-        "balance_transaction": None,
-        "charge": paid["id"],
-        "created": unit.now,
-        "currency": paid["currency"],
-        "customer": paid["customer"],
-        "customer_account": None,
-        "destination_details": {"type": paid["payment_method_details"]["type"]},
-        "failure_balance_transaction": None,
-        "metadata": params.get("metadata") or {},
-        "payment_intent": paid["payment_intent"],
-        "payment_method": paid["payment_method"],
-        "pending_reason": None,
-        "reason": params.get("reason"),
-        "receipt_number": None,
-        "source_transfer_reversal": None,
-        "status": "succeeded",
-        "transfer_reversal": None,
-    }
-
-
-def customer(unit: Unit, params: Json) -> Json:
-    """A Customer without payment methods."""
-    return {
-        "id": unit.new_id("cus"),
-        "object": "customer",
-        "address": params.get("address"),
-        "balance": 0,
-        "business_name": None,
-        "created": unit.now,
-        "currency": None,
-        "customer_account": None,
-        "default_source": None,
-        "delinquent": False,
-        "description": params.get("description"),
-        "discount": None,
-        "email": params.get("email"),
-        "individual_name": None,
-        "invoice_prefix": None,
-        "invoice_settings": {
-            "custom_fields": None, "default_payment_method": None, "footer": None, "rendering_options": None,
-        },
-        "livemode": False,
-        "metadata": params.get("metadata") or {},
-        "name": params.get("name"),
-        "next_invoice_sequence": 1,
-        "phone": params.get("phone"),
-        "preferred_locales": params.get("preferred_locales") or [],
-        "shipping": None,
-        "tax_exempt": "none",
-        "test_clock": None,
-    }  # fmt: skip
 
 
 def webhook_endpoint(unit: Unit, url: str, secret: str, params: Json) -> Json:
@@ -312,7 +229,7 @@ def checkout_session(unit: Unit, params: Json, currency: str, total_minor: int, 
         },
         "customer": buyer,
         "customer_account": None,
-        "customer_creation": None if buyer else "if_required",
+        "customer_creation": None if buyer else params.get("customer_creation", "if_required"),
         "customer_details": None,
         "customer_email": params.get("customer_email"),
         "discounts": [],

@@ -47,7 +47,8 @@ class StripeSimulator:
     """A stateful stand-in for Stripe's HTTP API.
 
     `state_path` names the journal that the next start resumes from; None keeps everything in memory.
-    `webhook_url` with `webhook_secret` is an endpoint that hears every event. `clock` gives seconds since 1970,
+    `webhook_url` with `webhook_secret` is an endpoint that hears every event of the platform, the `connect_` pair one
+    that hears every event of connected accounts. `clock` gives seconds since 1970,
     `new_id(prefix)` an id. A bank debit stays processing for `processing_seconds` of the clock. An undelivered
     webhook is tried again after `retry_seconds`, then after twice as long each time up to `retry_most_seconds`.
     """
@@ -58,6 +59,8 @@ class StripeSimulator:
         state_path: Path | None = None,
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
+        connect_webhook_url: str | None = None,
+        connect_webhook_secret: str | None = None,
         clock: Callable[[], float] = time.time,
         new_id: NewId = random_id,
         public_url: str | None = None,
@@ -78,6 +81,8 @@ class StripeSimulator:
         self._serving: asyncio.Task[None] | None = None
         if webhook_url is not None:
             self.add_webhook(webhook_url, webhook_secret or "")
+        if connect_webhook_url is not None:
+            self.add_webhook(connect_webhook_url, connect_webhook_secret or "", connect=True)
         api = Api(self._new_unit, self.webhooks.schedule, self.faults, self._drop_connection)
         pages = Pages(self._new_unit, self.webhooks.schedule)
         control = Control(self._new_unit, self.webhooks.schedule)
@@ -167,10 +172,14 @@ class StripeSimulator:
             self._run_timer(timer)
             done += 1
         self._clock.move_to(until)
+        self._forget_keys()
+        return done
+
+    def _forget_keys(self) -> None:
+        # A key that is too old is never looked at again; without this the journal would keep every answer.
         old = self._clock.now() - KEY_LIFE_SECONDS
         spent = [row["id"] for row in self._store.rows("idempotency") if row["created"] <= old]
         self._store.commit({("idempotency", key): None for key in spent})
-        return done
 
     def _next_timer(self, until: float, *, debits_at_once: bool = False) -> Json | None:
         due = (
@@ -232,6 +241,7 @@ class StripeSimulator:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._forget_keys()
         self.webhooks.resume()
         timers = asyncio.get_running_loop().create_task(self._run_timers())
         try:

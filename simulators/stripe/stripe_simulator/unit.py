@@ -28,6 +28,11 @@ def public(row: Json) -> Json:
     return {name: value for name, value in row.items() if not name.startswith("_")}
 
 
+def table_of(kind: str, account: str | None) -> str:
+    """Where the store keeps an account's rows of a kind; the platform's own, and what is shared, under the kind."""
+    return kind if account is None or kind in _SHARED_KINDS else f"{kind}@{account}"
+
+
 @dataclass
 class Unit:
     """Reads see the unit's own changes; nothing is visible to others until `commit`.
@@ -48,9 +53,10 @@ class Unit:
 
     def find(self, kind: str, ident: str) -> Json | None:
         """The row as this unit sees it, or None."""
-        changed = (kind, ident) in self.changes
-        row = self.changes[kind, ident] if changed else self.store.get(kind, ident)
-        return row if row is not None and self._sees(kind, row) else None
+        table = table_of(kind, self.account)
+        if (table, ident) in self.changes:
+            return self.changes[table, ident]
+        return self.store.get(table, ident)
 
     def need(self, kind: str, ident: str, *, param: str = "id", status: int = 404) -> Json:
         """The row, or Stripe's "No such …"; status 400 when a parameter names it."""
@@ -61,34 +67,30 @@ class Unit:
 
     def rows(self, kind: str) -> Iterator[Json]:
         """Rows as committed before this unit, oldest first."""
-        return (row for row in self.store.rows(kind) if self._sees(kind, row))
+        return self.store.rows(table_of(kind, self.account))
 
     def rows_now(self, kind: str) -> Iterator[Json]:
         """Rows as this unit sees them, its own changes included; for reading only."""
-        mine = {ident: row for (of, ident), row in self.changes.items() if of == kind}
+        table = table_of(kind, self.account)
+        mine = {ident: row for (of, ident), row in self.changes.items() if of == table}
         for row in self.rows(kind):
             changed = mine.pop(row["id"], row)
             if changed is not None:
                 yield changed
-        yield from (row for row in mine.values() if row is not None and self._sees(kind, row))
+        yield from (row for row in mine.values() if row is not None)
 
     def acting_for(self, account: str | None) -> "Unit":
         """The same piece of work, seen and done as the connected account, or as the platform."""
         return replace(self, account=account)
 
-    def _sees(self, kind: str, row: Json) -> bool:
-        return kind in _SHARED_KINDS or row.get("_account") == self.account
-
     def put(self, kind: str, row: Json) -> Json:
         """Saves the row under its id, within the unit."""
-        if self.account is not None and kind not in _SHARED_KINDS:
-            row["_account"] = self.account
-        self.changes[kind, row["id"]] = row
+        self.changes[table_of(kind, self.account), row["id"]] = row
         return row
 
     def delete(self, kind: str, ident: str) -> None:
         """Forgets the row, within the unit."""
-        self.changes[kind, ident] = None
+        self.changes[table_of(kind, self.account), ident] = None
 
     def emit(self, type_: str, row: Json, previous: Json | None = None) -> None:
         """Announces the object as it is at this moment to every endpoint that listens for `type_`.
@@ -120,7 +122,10 @@ class Unit:
             event["account"] = self.account
         self.put("event", event)
         for endpoint in endpoints:
-            delivery = {"id": self.new_id("delivery"), "event": event["id"], "endpoint": endpoint, "type": type_}
+            delivery = {
+                "id": self.new_id("delivery"), "event": event["id"], "endpoint": endpoint, "type": type_,
+                "account": self.account,
+            }  # fmt: skip
             self.deliveries.append(self.put("delivery", delivery))
 
     def set_timer(self, action: str, target: str, due: float) -> None:

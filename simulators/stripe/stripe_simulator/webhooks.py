@@ -14,7 +14,7 @@ import httpx
 from .errors import Json
 from .faults import WEBHOOK_FAULTS, Fault, Faults
 from .store import Store
-from .unit import public
+from .unit import table_of
 
 RECEIVER_TIMEOUT_SECONDS = 10.0
 REORDER_PATIENCE_SECONDS = 2.0
@@ -81,7 +81,7 @@ class Webhooks:
         while True:
             async with turn:
                 endpoint = self._store.get("webhook_endpoint", place)
-                event = self._store.get("event", delivery["event"])
+                event = self._store.get(table_of("event", delivery.get("account")), delivery["event"])
                 accepted = endpoint is None or event is None or await self._post(endpoint, event, fault)
                 fault = None  # it has happened; further attempts are honest
                 if accepted:
@@ -104,7 +104,7 @@ class Webhooks:
 
     async def _post(self, endpoint: Json, event: Json, fault: Fault | None) -> bool:
         kind = fault.kind if fault is not None else None
-        payload = json.dumps(public(event), indent=2).encode()
+        payload = json.dumps(event, indent=2).encode()
         # The wall clock, never the injected one: receivers compare the timestamp with their own clock.
         timestamp = int(time.time()) - (3_600 if kind == "webhook_old_timestamp" else 0)
         headers = {
@@ -132,8 +132,9 @@ class Webhooks:
 
     def _done(self, delivery: Json) -> None:
         changes: dict[tuple[str, str], Json | None] = {("delivery", delivery["id"]): None}
-        event = self._store.get("event", delivery["event"])
+        table = table_of("event", delivery.get("account"))
+        event = self._store.get(table, delivery["event"])
         if event is not None:
             event["pending_webhooks"] = max(0, event["pending_webhooks"] - 1)
-            changes["event", event["id"]] = event
+            changes[table, event["id"]] = event
         self._store.commit(changes)
