@@ -27,6 +27,7 @@ BENCHMARKS = {
     "events": ("row 5: from a commit to its consumer", 60),
     "catalog": ("rows 6 to 8: search at growing sizes, full text, deep pages", 480),
     "votes": ("10,000 members vote through the RPCs", 240),
+    "ledger": ("journals posted to the ledger against bare inserts", 120),
     "purchase": ("row 9: gateway against nginx; and from payment to a usable token", 150),
     "size": ("rows 13 and 14: start and memory", 180),
 }

@@ -34,4 +34,4 @@ def test_a_quick_run_says_each_ratio_with_its_baseline_and_the_facts_of_the_mach
 
 def test_every_benchmark_is_listed() -> None:
     listed = bench("--list")
-    assert all(name in listed for name in ("issue", "echo", "events", "catalog", "purchase", "size"))
+    assert all(name in listed for name in ("issue", "echo", "events", "catalog", "purchase", "size", "votes", "ledger"))

@@ -13,6 +13,8 @@ def upgrade() -> None:
     _tables()
     _history_stays()
     _journals_are_whole()
+    _posting()
+    _plans_stay_good()
 
 
 def _tables() -> None:
@@ -34,6 +36,8 @@ def _tables() -> None:
         sa.CheckConstraint(
             "CASE WHEN kind IN (1, 5) THEN balance_minor ELSE -balance_minor END >= floor", name="account_floor"
         ),
+        # A new balance finds room beside the old one, and no index is touched.
+        postgresql_with={"fillfactor": "50"},
     )
     op.create_table(
         "journal",
@@ -117,30 +121,31 @@ def _journals_are_whole() -> None:
         DECLARE
             bad record;
         BEGIN
-            SELECT added.journal_id,
-                   sum(added.amount_minor) AS total,
-                   count(*) AS lines,
-                   min(added.seq) = 1 AND max(added.seq) = count(*) AS numbered,
-                   coalesce(bool_and(account.book = journal.book AND account.currency = journal.currency
-                                     AND account.id IS NOT NULL AND journal.id IS NOT NULL), false) AS inside,
-                   bool_and((account.floor IS NULL) = (added.account_version IS NULL)) AS chained
+            SELECT *
             INTO bad
-            FROM added
-            LEFT JOIN journal ON journal.id = added.journal_id
-            LEFT JOIN account ON account.id = added.account_id
-            GROUP BY added.journal_id
-            HAVING sum(added.amount_minor) <> 0 OR count(*) < 2
-                OR min(added.seq) <> 1 OR max(added.seq) <> count(*)
-                OR count(*) <> count(*) FILTER (
-                    WHERE account.book = journal.book AND account.currency = journal.currency
-                        AND (account.floor IS NULL) = (added.account_version IS NULL))
+            FROM (
+                SELECT added.journal_id,
+                       sum(added.amount_minor) AS total,
+                       count(*) AS lines,
+                       min(added.seq) = 1 AND max(added.seq) = count(*) AS numbered,
+                       count(account.id) = count(*) AS known,
+                       min(account.book) AS book, max(account.book) AS last_book,
+                       min(account.currency) AS currency, max(account.currency) AS last_currency,
+                       bool_and((account.floor IS NULL) = (added.account_version IS NULL)) AS chained
+                FROM added LEFT JOIN account ON account.id = added.account_id
+                GROUP BY added.journal_id
+            ) AS whole
+            LEFT JOIN journal ON journal.id = whole.journal_id
+                AND journal.book = whole.book AND journal.book = whole.last_book
+                AND journal.currency = whole.currency AND journal.currency = whole.last_currency
+            WHERE total <> 0 OR lines < 2 OR NOT numbered OR NOT known OR NOT chained OR journal.id IS NULL
             LIMIT 1;
             IF FOUND THEN
                 RAISE EXCEPTION USING ERRCODE = 'integrity_constraint_violation', MESSAGE =
                     'journal ' || bad.journal_id || CASE
                         WHEN bad.lines < 2 THEN ' has fewer than two lines'
                         WHEN NOT bad.numbered THEN ' is not numbered from 1, as lines added later are'
-                        WHEN NOT bad.inside THEN ' has a line outside its book or currency'
+                        WHEN NOT bad.known OR bad.id IS NULL THEN ' has a line outside its book or currency'
                         WHEN NOT bad.chained THEN ' has a line with a running balance too many or too few'
                         ELSE ' sums to ' || bad.total || ', not to zero'
                     END;
@@ -166,3 +171,84 @@ def _journals_are_whole() -> None:
         CREATE CONSTRAINT TRIGGER journal_has_entries AFTER INSERT ON journal DEFERRABLE INITIALLY DEFERRED
         FOR EACH ROW EXECUTE FUNCTION require_entries()
     """)
+
+
+def _posting() -> None:
+    """What store/ledger.py posts with. They run with their caller's rights, and give none."""
+    # The new ones by id; those that were posted before by fingerprint. Waits for whoever posts the same key.
+    op.execute("""
+        CREATE FUNCTION claim_journals(books text[], kinds text[], keys text[], currencies text[], fingerprints bytea[],
+                                       external_refs text[], occur_times timestamptz[])
+        RETURNS TABLE (id bigint, book text, key text, fingerprint bytea) LANGUAGE plpgsql AS $$
+        #variable_conflict use_column
+        DECLARE
+            claimed bigint;
+        BEGIN
+            RETURN QUERY
+                INSERT INTO journal (book, kind, key, currency, fingerprint, external_ref, occur_time)
+                SELECT * FROM unnest(books, kinds, keys, currencies, fingerprints, external_refs, occur_times)
+                ON CONFLICT (book, key) DO NOTHING
+                RETURNING journal.id, journal.book, journal.key, NULL::bytea;
+            GET DIAGNOSTICS claimed = ROW_COUNT;
+            IF claimed < cardinality(keys) THEN
+                -- Those of this call are among them too, told a second time; the caller knows them already.
+                RETURN QUERY
+                    SELECT NULL::bigint, journal.book, journal.key, journal.fingerprint
+                    FROM unnest(books, keys) AS wanted (book, key)
+                    JOIN journal ON journal.book = wanted.book AND journal.key = wanted.key;
+            END IF;
+        END $$
+    """)
+    # Balances are locked only when no account is missing, because new accounts come before balances in the order of
+    # locks. FOR NO KEY UPDATE is what an update of a balance takes anyway.
+    op.execute("""
+        CREATE FUNCTION hold_accounts(books text[], codes text[], currencies text[])
+        RETURNS TABLE (id bigint, book text, code text, currency text, kind smallint, floor bigint,
+                       balance_minor bigint, version bigint) LANGUAGE plpgsql AS $$
+        #variable_conflict use_column
+        DECLARE
+            ids bigint[] := ARRAY(
+                SELECT account.id FROM unnest(books, codes, currencies) AS place (book, code, currency)
+                JOIN account ON account.book = place.book AND account.code = place.code
+                    AND account.currency = place.currency);
+        BEGIN
+            IF cardinality(ids) = cardinality(codes) THEN
+                RETURN QUERY
+                    SELECT account.id, account.book, account.code, account.currency, account.kind, account.floor,
+                           account.balance_minor, account.version
+                    FROM account WHERE account.id = ANY (ids) AND account.floor IS NOT NULL
+                    ORDER BY account.id FOR NO KEY UPDATE;
+            END IF;
+            RETURN QUERY
+                SELECT account.id, account.book, account.code, account.currency, account.kind, account.floor, 0::bigint,
+                       0::bigint
+                FROM account WHERE account.id = ANY (ids) AND account.floor IS NULL;
+        END $$
+    """)
+    # The caller holds the accounts whose balances it gives.
+    op.execute("""
+        CREATE FUNCTION write_entries(ids bigint[], balances bigint[], versions bigint[], journal_ids bigint[],
+                                      seqs integer[], account_ids bigint[], amounts bigint[], balances_after bigint[],
+                                      account_versions bigint[])
+        RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN
+            UPDATE account SET balance_minor = new.balance, version = new.version
+            FROM unnest(ids, balances, versions) AS new (id, balance, version) WHERE account.id = new.id;
+            INSERT INTO entry (journal_id, seq, account_id, amount_minor, balance_after_minor, account_version)
+            SELECT * FROM unnest(journal_ids, seqs, account_ids, amounts, balances_after, account_versions);
+        END $$
+    """)
+
+
+def _plans_stay_good() -> None:
+    # A connection keeps the plan of a statement, perhaps from when the tables were small and reading them whole was
+    # cheap. They grow, and every posting would read every journal and account until their statistics are taken anew.
+    for function in (
+        "require_whole_journals",
+        "require_entries",
+        "claim_journals",
+        "hold_accounts",
+        "write_entries",
+    ):
+        for plan in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
+            op.execute(f"ALTER FUNCTION {function} SET {plan} = off")
