@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,21 +57,31 @@ async def page_of_journals(
     return [_posted(row) for row in await connection.execute(statement)]
 
 
+async def in_period(
+    connection: AsyncConnection, book: str, until: dt.datetime, since: dt.datetime | None = None
+) -> AsyncIterator[Posted]:
+    """Every journal of a book that occurred from `since` and before `until`, by time and key, read as they are used."""
+    within = [_journal.book == book, _journal.occur_time < until]
+    if since is not None:
+        within.append(_journal.occur_time >= since)
+    chosen = sa.select(journal_table).where(*within).subquery()
+    statement = _with_lines(chosen).order_by(chosen.c.occur_time, chosen.c.key.collate("C"))
+    async with connection.stream(statement) as rows:
+        async for row in rows:
+            yield _posted(row)
+
+
 async def seal_of(connection: AsyncConnection, book: str, until: dt.datetime) -> bytes:
     """SHA-256 over every journal of a book that occurred before `until`, by time and key; 32 bytes.
 
     Whoever has the journals can compute it again: no id of the database is part of it. While it stays the same, nothing
     was added to the period and nothing changed in it.
     """
-    chosen = sa.select(journal_table).where(_journal.book == book, _journal.occur_time < until).subquery()
-    statement = _with_lines(chosen).order_by(chosen.c.occur_time, chosen.c.key.collate("C"))
     seal = hashlib.sha256(book.encode())
-    async with connection.stream(statement) as rows:
-        async for row in rows:
-            journal = _posted(row).journal
-            # Computed from the lines, not read from the row. Whole microseconds are what PostgreSQL keeps of a time.
-            micros = (journal.occur_time - _EPOCH) // dt.timedelta(microseconds=1)
-            seal.update(journal.fingerprint + micros.to_bytes(8, "big", signed=True))
+    async for posted in in_period(connection, book, until):
+        # Computed from the lines, not read from the row. Whole microseconds are what PostgreSQL keeps of a time.
+        micros = (posted.journal.occur_time - _EPOCH) // dt.timedelta(microseconds=1)
+        seal.update(posted.journal.fingerprint + micros.to_bytes(8, "big", signed=True))
     return seal.digest()
 
 
