@@ -1,8 +1,11 @@
 """Billing's settings."""
 
+import schwifty
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
+from schwifty.exceptions import SchwiftyException
 
+from billing.tax import read_table
 from rochdale_kit.config import ServiceConfig
 
 TEST_KEYS = ("sk_test_", "rk_test_")
@@ -32,6 +35,34 @@ class Config(ServiceConfig):
     sweep_seconds: float = Field(30.0, gt=0, description="How often payments are looked up whose webhook may be lost.")
     sweep_age_seconds: float = Field(60.0, ge=0, description="How old such a payment is.")
 
+    platform_fee_bps: int = Field(500, ge=0, le=10_000, description="What the market keeps of a net price, in 1/100 %.")
+    hold_seconds: float = Field(7 * 24 * 3600, ge=0, description="How long a share is held at least after the payment.")
+    tax_table: str = Field("", description="A JSON file that says which taxes are on an order; empty for none.")
+
+    @field_validator("tax_table")
+    @classmethod
+    def _tax_table(cls, value: str) -> str:
+        if value:
+            read_table(value)
+        return value
+
+    # The treasury.
+    stripe_connect_webhook_secret: str = Field(
+        "", description="Signing secret of the endpoint for connected accounts, whsec_…; empty closes its route."
+    )
+    platform_country: str = Field("NL", pattern="^[A-Z]{2}$", description="Where the market's Stripe account is seated.")
+    reserve_bps_cards: int = Field(1000, ge=0, le=10_000, description="Rolling reserve of card payments, of 10,000.")
+    reserve_bps_bank: int = Field(0, ge=0, le=10_000, description="Rolling reserve of bank transfers, of 10,000.")
+    reserve_seconds: float = Field(120 * 86400, ge=0, description="How long the rolling reserve stays.")
+    payout_seconds: float = Field(86400, ge=0, description="How often a cooperative is paid at most.")
+    payout_minimum_minor: int = Field(100, ge=1, description="The least that is paid out, in minor units.")
+    account_check_seconds: float = Field(3600, gt=0, description="How often Stripe is asked about a payout account.")
+    cooling_off_seconds: float = Field(72 * 3600, ge=0, description="How long a new bank account waits once approved.")
+    payer_holder: str = Field("", max_length=70, description="Who pays cooperatives in a file for a bank.")
+    payer_iban: str = Field("", description="The account such a file pays from; empty leaves CSV alone.")
+    reconcile_seconds: float = Field(86400, gt=0, description="How often the books are compared with Stripe.")
+    settle_seconds: float = Field(900, ge=0, description="How old a movement or attempt is when its lack is a break.")
+
     @field_validator("stripe_api_key")
     @classmethod
     def _key(cls, value: str, info: ValidationInfo) -> str:
@@ -60,6 +91,23 @@ class Config(ServiceConfig):
         if not secrets or not all(secret.startswith("whsec_") and len(secret) >= 12 for secret in secrets):
             raise ValueError("with a Stripe key it must be the signing secret of the webhook endpoint, whsec_…")
         return value
+
+    @field_validator("stripe_connect_webhook_secret")
+    @classmethod
+    def _connect_secret(cls, value: str) -> str:
+        if not all(secret.startswith("whsec_") and len(secret) >= 12 for secret in split_secrets(value)):
+            raise ValueError("must be the signing secret of the endpoint for connected accounts, whsec_…")
+        return value
+
+    @field_validator("payer_iban")
+    @classmethod
+    def _iban(cls, value: str, info: ValidationInfo) -> str:
+        if value and not info.data.get("payer_holder"):
+            raise ValueError("needs BILLING_PAYER_HOLDER, the name of whose account it is")
+        try:
+            return str(schwifty.IBAN(value, validate_bban=True)) if value else value
+        except SchwiftyException:
+            raise ValueError("is not an IBAN; look at its digits again") from None
 
     @field_validator("public_url")
     @classmethod
