@@ -34,7 +34,12 @@ organization register, organization verify, key create, cooperative create, memb
 consent refuse, consent record, proposal create, proposal amend, proposal comment, proposal challenge, proposal resolve,
 proposal enact, rule forbid, rule narrow, rule end, dataset add, offering publish, licensee register, licensee claim,
 licensee attest, quote, license request, license counter, license accept, license decline, license terminate,
-mandate request, deletion attest, order pay, order confirm-transfer, token, profile
+mandate request, deletion attest, order pay, order confirm-transfer, order invoice, order refund, order confirm-refund,
+order save-card, order import-transfers, subscription cancel, subscription budget, dispute answer, billing onboard,
+billing set-bank-account, billing approve-bank-account, billing confirm-payout, billing return-payout,
+billing resolve-break, billing close-month, billing cost, dividends open, dividends answer, dividends approve,
+dividends discard, dividends settle, dividends object, dividends paid-to, dividends tax, dividends import-weights, token,
+profile
 """
 
 

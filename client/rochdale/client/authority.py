@@ -34,6 +34,7 @@ TALLY_PREFIX = b"rochdale-tally-v1"
 RECEIPT_PREFIX = b"rochdale-receipt-v1"
 DOCUMENT_PREFIX = b"rochdale-document-v1"
 DELETION_NOTICE_PREFIX = b"rochdale-deletion-notice-v1"
+DIVIDEND_WEIGHTS_PREFIX = b"rochdale-dividend-weights-v1"
 
 _KEY_FIELDS = ("cooperative", "key_id", "public_key", "begin_time", "previous_key_id", "previous_compromised")
 _RULE_FIELDS = (

@@ -38,7 +38,8 @@ NOUNS: dict[str, Noun] = {
     "licensee": Noun("licensee", "Register as a licensee; show and attest what you are.", _BUY),
     "quote": Noun("quote", "Ask what a license would cost you.", _BUY),
     "license": Noun("license", "Request, negotiate, list and end licenses.", _BUY),
-    "order": Noun("order", "List and pay orders.", _BUY),
+    "order": Noun("order", "List and pay orders; invoices and refunds.", _BUY),
+    "subscription": Noun("subscription", "What is paid again or by use; budgets.", _BUY),
     "token": Noun("token", "Get a short-lived access token for a license.", _BUY),
     "profile": Noun("profile", "Write a Delta Sharing profile file for a license.", _BUY),
     "get": Noun("get", "Download the files of a license.", _BUY),
@@ -51,6 +52,9 @@ NOUNS: dict[str, Noun] = {
     "dataset": Noun("dataset", "Add data; list and show datasets.", _SELL),
     "rule": Noun("rule", "Forbid in an emergency, narrow, end and show sharing rules.", _SELL),
     "offering": Noun("offering", "Publish, close and show offerings.", _SELL),
+    "billing": Noun("billing", "The treasury: balances, holds, payouts, books, what does not fit.", _SELL),
+    "dividends": Noun("dividends", "What members earn: runs, statements, payments.", _SELL),
+    "dispute": Noun("dispute", "Payments a buyer's bank takes back, and what speaks against it.", _SELL),
     "organization": Noun("organization", "Register, verify and show organizations.", _RUN),
     "key": Noun("key", "Create, list and revoke API keys.", _RUN),
     "proof": Noun("proof", "Show what proving every live license again found.", _RUN),
@@ -204,7 +208,9 @@ def _add_common_options(command: Any) -> None:
     if commands is not None:
         for child in commands.values():
             _add_common_options(child)
-        return
+        # A noun that says something by itself takes them too.
+        if not command.invoke_without_command:
+            return
     donor = typer.Typer(add_completion=False)
     donor.command()(_common)
     for param in typer.main.get_command(donor).params:

@@ -17,7 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from rochdale.access_broker.v1 import access_broker_pb2, access_broker_pb2_grpc
-from rochdale.billing.v1 import billing_pb2_grpc
+from rochdale.billing.v1 import billing_pb2_grpc, dividends_pb2_grpc, treasury_pb2_grpc
 from rochdale.catalog.v1 import catalog_pb2_grpc
 from rochdale.client.keys import read_key_file
 from rochdale.client.refusals import MarketError, from_grpc
@@ -182,6 +182,14 @@ class Market:
     @cached_property
     def billing(self) -> billing_pb2_grpc.BillingServiceStub:
         return billing_pb2_grpc.BillingServiceStub(self._channel(self.addresses.services["billing"]))
+
+    @cached_property
+    def treasury(self) -> treasury_pb2_grpc.TreasuryServiceStub:
+        return treasury_pb2_grpc.TreasuryServiceStub(self._channel(self.addresses.services["billing"]))
+
+    @cached_property
+    def dividends(self) -> dividends_pb2_grpc.DividendServiceStub:
+        return dividends_pb2_grpc.DividendServiceStub(self._channel(self.addresses.services["billing"]))
 
     @cached_property
     def access_broker(self) -> access_broker_pb2_grpc.AccessBrokerServiceStub:

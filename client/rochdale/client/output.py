@@ -144,6 +144,17 @@ def progress_bar() -> Iterator[Progress]:
 
 
 @contextmanager
+def count_bar() -> Iterator[Progress]:
+    """A bar with how many of how many and time left on standard error; silent when that is not a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+@contextmanager
 def spinner(text: str) -> Iterator[None]:
     """Shows that something is being waited for; silent when standard error is not a terminal."""
     console = Console(stderr=True)

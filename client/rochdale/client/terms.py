@@ -11,14 +11,14 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.timestamp_pb2 import Timestamp
 from ulid import ULID
 
-from rochdale.billing.v1 import billing_pb2
+from rochdale.billing.v1 import billing_pb2, dividends_pb2, treasury_pb2
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.money import format_money, parse_money
 from rochdale.data_gateway.v1 import data_gateway_pb2
 from rochdale.governance.v1 import decisions_pb2, governance_pb2, membership_pb2, proposals_pb2
 from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import licensing_pb2
-from rochdale.type.v1 import money_pb2, scope_pb2
+from rochdale.type.v1 import money_pb2, pricing_pb2, scope_pb2
 
 V = TypeVar("V", bound=int)
 
@@ -119,6 +119,28 @@ MANDATE_STATES: Words[licensing_pb2.MandateRequestState.ValueType] = Words(
 )
 ORDER_STATES: Words[billing_pb2.OrderState.ValueType] = Words(billing_pb2.OrderState, "ORDER_STATE_", "state")
 PAYMENT_STATES: Words[billing_pb2.PaymentState.ValueType] = Words(billing_pb2.PaymentState, "PAYMENT_STATE_", "state")
+
+REFUND_STATES: Words[billing_pb2.RefundState.ValueType] = Words(billing_pb2.RefundState, "REFUND_STATE_", "state")
+DISPUTE_STATES: Words[billing_pb2.DisputeState.ValueType] = Words(billing_pb2.DisputeState, "DISPUTE_STATE_", "state")
+INVOICE_KINDS: Words[billing_pb2.InvoiceKind.ValueType] = Words(billing_pb2.InvoiceKind, "INVOICE_KIND_", "kind")
+ORDER_KINDS: Words[billing_pb2.OrderKind.ValueType] = Words(billing_pb2.OrderKind, "ORDER_KIND_", "kind")
+SUBSCRIPTION_STATES: Words[billing_pb2.SubscriptionState.ValueType] = Words(
+    billing_pb2.SubscriptionState, "SUBSCRIPTION_STATE_", "state"
+)
+METERS: Words[pricing_pb2.Meter.ValueType] = Words(pricing_pb2.Meter, "METER_", "meter")
+SHARE_STATES: Words[treasury_pb2.ShareState.ValueType] = Words(treasury_pb2.ShareState, "SHARE_STATE_", "state")
+PAYOUT_STATES: Words[treasury_pb2.PayoutState.ValueType] = Words(treasury_pb2.PayoutState, "PAYOUT_STATE_", "state")
+PAYOUT_RAILS: Words[treasury_pb2.PayoutRail.ValueType] = Words(treasury_pb2.PayoutRail, "PAYOUT_RAIL_", "way")
+PAYOUT_ACCOUNT_STATES: Words[treasury_pb2.PayoutAccountState.ValueType] = Words(
+    treasury_pb2.PayoutAccountState, "PAYOUT_ACCOUNT_STATE_", "state"
+)
+PAYMENT_FILE_FORMATS: Words[treasury_pb2.PaymentFileFormat.ValueType] = Words(
+    treasury_pb2.PaymentFileFormat, "PAYMENT_FILE_FORMAT_", "format"
+)
+RUN_STATES: Words[dividends_pb2.RunState.ValueType] = Words(dividends_pb2.RunState, "RUN_STATE_", "state")
+STATEMENT_FORMATS: Words[dividends_pb2.StatementFormat.ValueType] = Words(
+    dividends_pb2.StatementFormat, "STATEMENT_FORMAT_", "format"
+)
 
 
 def money(text: str | money_pb2.Money) -> money_pb2.Money:

@@ -1,4 +1,4 @@
-"""rochdale order: list, show and pay orders; confirm a bank transfer."""
+"""rochdale order: list, show and pay orders. Invoices, refunds and bank statements are in order_money.py."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Annotated, Any
 import typer
 
 from rochdale.billing.v1 import billing_pb2
+from rochdale.client.commands import order_money
 from rochdale.client.market import Market
-from rochdale.client.names import in_collection, short
+from rochdale.client.names import short
 from rochdale.client.options import Limit, RequestId, collect, open_market, parser, request_id_or_new
+from rochdale.client.order_options import Order, get_order
 from rochdale.client.output import as_dict, document, fields, note, say, spinner, table
 from rochdale.client.refusals import MarketError
-from rochdale.client.terms import ORDER_STATES, PAYMENT_STATES, money, price, when
+from rochdale.client.terms import ORDER_KINDS, ORDER_STATES, PAYMENT_STATES, money, price, when
 from rochdale.type.v1 import money_pb2
 
-app = typer.Typer(help="List and pay orders.", no_args_is_help=True)
-
-Order = Annotated[str, typer.Argument(metavar="ORDER", help="ord_…, or the lic_… it is for.")]
+app = typer.Typer(help="List and pay orders; invoices and refunds.", no_args_is_help=True)
+order_money.add_to(app)
 
 _METHODS: dict[str, billing_pb2.PaymentMethod.ValueType] = {
     "checkout": billing_pb2.PAYMENT_METHOD_CHECKOUT,
     "card-intent": billing_pb2.PAYMENT_METHOD_PAYMENT_INTENT,
     "bank-transfer": billing_pb2.PAYMENT_METHOD_BANK_TRANSFER,
+    "saved": billing_pb2.PAYMENT_METHOD_SAVED,
 }
 _POLL_SECONDS = 0.5
-# An order follows its license by an event; this is how long we believe that it is still coming.
-_ORDER_SECONDS = 15.0
 
 
 def _method(text: str) -> billing_pb2.PaymentMethod.ValueType:
@@ -39,8 +39,15 @@ def _method(text: str) -> billing_pb2.PaymentMethod.ValueType:
 def _fields(order: billing_pb2.Order) -> dict[str, str]:
     return {
         "order": short(order.name),
-        "state": ORDER_STATES.format(order.state),
+        "state": ORDER_STATES.format(order.state) + (", disputed" if order.disputed else ""),
+        "bills": ORDER_KINDS.format(order.kind or billing_pb2.ORDER_KIND_LICENSE),
         "amount": price(order.amount),
+        "of it taxes": ", ".join(f"{line.label} {price(line.amount)}" for line in order.tax_lines),
+        "period": f"{when(order, 'period_start_time')} to {when(order, 'period_end_time')}"
+        if order.HasField("period_start_time")
+        else "",
+        "given back": price(order.refunded) if order.refunded.amount_minor else "",
+        "invoice": order.invoice_number,
         "license": short(order.license),
         "buyer": short(order.buyer),
         "seller": short(order.seller),
@@ -50,21 +57,6 @@ def _fields(order: billing_pb2.Order) -> dict[str, str]:
         "payment reference": order.payment_reference,
         "terms hash": order.terms_hash,
     }
-
-
-def _get(market: Market, text: str) -> billing_pb2.Order:
-    if not text.removeprefix("licenses/").startswith("lic_"):
-        return market.call(market.billing.GetOrder, billing_pb2.GetOrderRequest(name=in_collection("orders", text)))
-    license = in_collection("licenses", text)
-    deadline = time.monotonic() + _ORDER_SECONDS
-    with spinner("Waiting for the order"):
-        while True:
-            answer = market.call(market.billing.ListOrders, billing_pb2.ListOrdersRequest(license=license))
-            if answer.orders:
-                return answer.orders[0]
-            if time.monotonic() > deadline:
-                raise MarketError("ORDER_NOT_FOUND", f"There is no order for {short(license)}.", {"license": license})
-            time.sleep(_POLL_SECONDS)
 
 
 @app.command("list")
@@ -104,7 +96,7 @@ def show(context: typer.Context, order: Order) -> None:
 
     [dim]$[/] rochdale order show lic_01J…
     """
-    answer = _get(open_market(context), order)
+    answer = get_order(open_market(context), order)
     document(as_dict(answer))
     fields(_fields(answer))
 
@@ -132,7 +124,7 @@ def pay(
     [dim]$[/] rochdale order pay ord_01J… --method card-intent --json   [dim]# for your own code[/]
     """
     market = open_market(context)
-    found = _get(market, order)
+    found = get_order(market, order)
     payment = None
     if found.state != billing_pb2.ORDER_STATE_PAID:
         request = billing_pb2.StartPaymentRequest(
@@ -159,6 +151,8 @@ def pay(
 def _what_next(order: billing_pb2.Order, payment: billing_pb2.Payment) -> None:
     if payment.state == billing_pb2.PAYMENT_STATE_SUCCEEDED:
         return
+    if payment.action_required:
+        say("The bank asks for you.")
     if payment.checkout_url:
         say(f"Open this page and pay: {payment.checkout_url}")
     elif payment.client_secret:
@@ -202,7 +196,7 @@ def confirm_transfer(
     market = open_market(context)
     request = billing_pb2.ConfirmBankTransferRequest(
         request_id=request_id_or_new(request_id),
-        order=_get(market, order).name,
+        order=get_order(market, order).name,
         amount=amount,
         bank_reference=bank_reference,
     )
