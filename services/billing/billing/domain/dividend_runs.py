@@ -5,9 +5,10 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from billing.domain.dividends import Books, Division, Line
 from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale.type.v1.dividend_policy_pb2 import DividendPolicy
 from rochdale_kit.refusals import Kind, Refusal
@@ -46,6 +47,96 @@ class Withholding(Protocol):
 def by_profile(profile: pb.TaxProfile, amount_minor: int) -> int:
     """What the member's profile says, rounded down."""
     return amount_minor * profile.withholding_bps // 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as it stands; amounts in minor units of its currency. The fields are the columns of its table."""
+
+    id: str
+    cooperative: str
+    month: str
+    currency: str
+    policy_version: int
+    create_time: dt.datetime
+    state: pb.RunState.ValueType = DRAFT
+    inputs_hash: str = ""
+    base_minor: int = 0
+    costs_minor: int = 0
+    taken_back_minor: int = 0
+    loss_minor: int = 0
+    covered_minor: int = 0
+    reserve_minor: int = 0
+    commons_minor: int = 0
+    solidarity_minor: int = 0
+    equal_pool_minor: int = 0
+    contribution_pool_minor: int = 0
+    equal_count: int = 0
+    cap_minor: int = 0
+    member_count: int = 0
+    largest_minor: int = 0
+    median_minor: int = 0
+    paid_minor: int = 0
+    carried_count: int = 0
+    carried_minor: int = 0
+    objection_end_time: dt.datetime | None = None
+    post_time: dt.datetime | None = None
+    pay_time: dt.datetime | None = None
+    bank_reference: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"cooperatives/{self.cooperative}/dividendRuns/{self.id}"
+
+    @property
+    def patronage_minor(self) -> int:
+        return self.equal_pool_minor + self.contribution_pool_minor
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A member's line of a run as it stands. parts: what it gets of each version's pool."""
+
+    member_id: str
+    line: Line
+    posted: bool
+    carried_in_minor: int
+    withheld_minor: int
+    paid_minor: int
+    carried_out_minor: int
+    carry_reason: str
+    classification: str
+    payment_reference: str
+    returned: bool
+
+    @property
+    def amount_minor(self) -> int:
+        return self.line.amount_minor
+
+
+def computed(run: Run, books: Books, division: Division, inputs_hash: str) -> Run:
+    """The run with its figures; what was worked out before is gone."""
+    amounts = sorted(line.amount_minor for line in division.lines if line.amount_minor)
+    return replace(
+        run,
+        state=COMPUTED,
+        inputs_hash=inputs_hash,
+        base_minor=division.base_minor,
+        costs_minor=books.costs_minor,
+        taken_back_minor=books.taken_back_minor,
+        loss_minor=books.loss_minor,
+        covered_minor=books.covered_minor,
+        reserve_minor=division.reserve_minor,
+        commons_minor=division.commons_minor,
+        solidarity_minor=division.solidarity_minor,
+        equal_pool_minor=division.equal_pool_minor,
+        contribution_pool_minor=division.contribution_pool_minor,
+        equal_count=division.equal_count,
+        cap_minor=division.cap_minor,
+        member_count=len(division.lines),
+        largest_minor=amounts[-1] if amounts else 0,
+        median_minor=amounts[(len(amounts) - 1) // 2] if amounts else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True)

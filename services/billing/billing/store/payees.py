@@ -1,0 +1,110 @@
+"""Where members are paid, how their dividends are classified, and what nobody could be paid. Personal, so apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from billing.store.dividend_tables import payee_table, payment_account_table, tax_profile_table, unclaimed_table
+from rochdale.billing.v1 import dividends_pb2 as pb
+
+_payee, _unclaimed = payee_table.c, unclaimed_table.c
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A member's account; iban is empty for a member who is to be paid no more, or was erased."""
+
+    iban: str
+    holder: str
+    usable_time: dt.datetime
+
+
+async def get(connection: AsyncConnection, member_id: str, *, lock: bool = False) -> Account | None:
+    """None for a member who never named one."""
+    statement = sa.select(payee_table).where(_payee.member_id == member_id)
+    row = (await connection.execute(statement.with_for_update() if lock else statement)).first()
+    return Account(row.iban, row.holder, row.usable_time) if row is not None else None
+
+
+async def save(connection: AsyncConnection, member_id: str, account: Account) -> None:
+    values = {"iban": account.iban, "holder": account.holder, "usable_time": account.usable_time}
+    statement = upsert(payee_table).values(member_id=member_id, **values)
+    await connection.execute(statement.on_conflict_do_update(index_elements=["member_id"], set_=values))
+
+
+async def forget(connection: AsyncConnection, member_id: str) -> None:
+    """Nothing is kept that points at the person, but where a payment that is on its way goes until the bank answered."""
+    await connection.execute(payee_table.update().where(_payee.member_id == member_id).values(iban="", holder=""))
+    await connection.execute(tax_profile_table.delete().where(tax_profile_table.c.member_id == member_id))
+
+
+async def tax_profile(connection: AsyncConnection, member_id: str) -> pb.TaxProfile | None:
+    c = tax_profile_table.c
+    body = (await connection.execute(sa.select(c.profile).where(c.member_id == member_id))).scalar_one_or_none()
+    return pb.TaxProfile.FromString(body) if body is not None else None
+
+
+async def save_tax_profile(connection: AsyncConnection, member_id: str, profile: pb.TaxProfile) -> None:
+    statement = upsert(tax_profile_table).values(member_id=member_id, profile=profile.SerializeToString())
+    await connection.execute(
+        statement.on_conflict_do_update(index_elements=["member_id"], set_={"profile": statement.excluded.profile})
+    )
+
+
+async def unclaimed(connection: AsyncConnection, member_id: str) -> list[tuple[str, int, int]]:
+    """Currency, amount and count of moves of what is a member's and nobody could be paid; held until the end."""
+    statement = sa.select(unclaimed_table).where(_unclaimed.member_id == member_id, _unclaimed.amount_minor > 0)
+    rows = await connection.execute(statement.order_by(_unclaimed.currency).with_for_update())
+    return [(row.currency, row.amount_minor, row.moves) for row in rows]
+
+
+async def move_unclaimed(connection: AsyncConnection, member_id: str, currency: str, amount_minor: int) -> int:
+    """Adds to what is unclaimed, or takes off it; returns how often it moved, this time included."""
+    statement = upsert(unclaimed_table).values(
+        member_id=member_id, currency=currency, amount_minor=amount_minor, moves=1
+    )
+    row = await connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["member_id", "currency"],
+            set_={
+                "amount_minor": _unclaimed.amount_minor + statement.excluded.amount_minor,
+                "moves": _unclaimed.moves + 1,
+            },
+        ).returning(_unclaimed.moves)
+    )
+    moves: int = row.scalar_one()
+    return moves
+
+
+async def lost(connection: AsyncConnection, before: dt.datetime, limit: int) -> list[Any]:
+    """Members who left or were erased, name no account, are owed something, and had no run posted since a time: rows with
+    member_id, cooperative and currency."""
+    statement = sa.text(
+        """
+        SELECT member.id AS member_id, member.cooperative, account.currency
+        FROM member
+        LEFT JOIN payee ON payee.member_id = member.id AND payee.iban <> ''
+        JOIN account ON account.book = 'coop:' || member.cooperative AND account.balance_minor <> 0
+            AND account.code = 'member:' || member.id || ':payable'
+        WHERE (member.leave_time < :before OR member.erase_time < :before) AND payee.member_id IS NULL
+            AND NOT EXISTS (
+                SELECT FROM dividend_line JOIN dividend_run ON dividend_run.id = dividend_line.run_id
+                WHERE dividend_line.member_id = member.id AND dividend_line.amount_minor > 0
+                    AND (dividend_run.post_time >= :before OR dividend_run.state IN (5, 6))
+            )
+        ORDER BY member.id, account.currency LIMIT :limit
+        """
+    )
+    return list(await connection.execute(statement, {"before": before, "limit": limit}))
+
+
+async def is_on_its_way(connection: AsyncConnection, member_id: str) -> bool:
+    """Whether a payment to a member is at the bank."""
+    c = payment_account_table.c
+    return (await connection.execute(sa.select(c.run_id).where(c.member_id == member_id).limit(1))).first() is not None
