@@ -1,5 +1,7 @@
 """Payouts of connected accounts and of the platform: by hand, by the calendar, arriving, and coming back."""
 
+import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -7,6 +9,8 @@ import stripe
 from pytest import raises
 from stripe_connect import DAY, NOON, act, advance, has, opened, ready
 from stripe_world import SECRET, OpenWorld, World
+
+from stripe_simulator import balance
 
 # The stripe library hands httpx its body in a way that httpx deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -172,6 +176,53 @@ async def test_an_account_that_may_not_be_paid_keeps_its_money(world: World) -> 
     await act(world, account, "enable")
     await advance(world, DAY)
     assert await has(world, account) == (0, 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_no_cent_is_made_or_lost_whatever_happens(world: World, seed: int) -> None:
+    chance = random.Random(seed)
+    everyone = [await ready(world, settings=scheduled(interval)) for interval in ("manual", "daily", "weekly")]
+    v1, done = world.stripe.v1, Counter[str]()
+    paid: list[Any] = []
+    sent: list[Any] = []
+    for _ in range(50):
+        act_ = chance.choice(
+            ("pay", "pay", "refund", "transfer", "transfer", "from", "reverse", "payout", "fail", "days")
+        )
+        amount, account = chance.randint(50, 1_500), chance.choice(everyone)
+        try:
+            if act_ == "pay":
+                paid.append(await world.pay(amount * 2, token=chance.choice(("pm_card_visa", "pm_card_bypassPending"))))
+            elif act_ == "refund":
+                await v1.refunds.create_async({"payment_intent": chance.choice(paid).id, "amount": amount})
+            elif act_ == "from":
+                source = {"source_transaction": chance.choice(paid).latest_charge, "destination": account}
+                sent.append(await v1.transfers.create_async({"amount": amount, "currency": "usd", **source}))
+            elif act_ == "transfer":
+                wish = {"amount": amount, "currency": "usd", "destination": account}
+                sent.append(await v1.transfers.create_async(wish))
+            elif act_ == "reverse":
+                await v1.transfers.reversals.create_async(chance.choice(sent).id, {"amount": amount})
+            elif act_ == "payout":
+                await v1.payouts.create_async({"amount": amount, "currency": "usd"}, {"stripe_account": account})
+            elif act_ == "fail":
+                await act(world, account, "fail_payout", returned_after_seconds=chance.choice((0, 3 * DAY)))
+            else:
+                await advance(world, chance.randint(1, 4) * DAY)
+                await act(world, account, "complete")
+            done[act_] += 1
+        except (stripe.InvalidRequestError, IndexError):
+            done["refused"] += 1
+        state = world.simulator.describe()
+        income = state["paid_minor"]["usd"] - state["refunded_minor"]["usd"] - state["fees_minor"]["usd"]
+        # Asked inside the simulator, because a thousand requests would take half a minute.
+        units = [world.simulator._new_unit().acting_for(account) for account in (None, *everyone)]
+        sides = [balance.totals(unit) for unit in units]
+        rows = [row for unit in units for row in unit.rows("payout") if row["status"] != "failed"]
+        left = sum(available["usd"] + pending["usd"] for available, pending in sides)
+        assert left + sum(row["amount"] for row in rows) == income, (seed, act_)
+        assert all(available["usd"] >= 0 for available, _ in sides[1:])
+    assert done["from"] and done["days"] and done["refused"]
 
 
 async def test_levers_refuse_nonsense(world: World) -> None:

@@ -144,6 +144,7 @@ def give(unit: Unit, account: Json, given: dict[str, str], *, ip: str = "127.0.0
     account["_needed"] = [name for name in account["_needed"] if name not in given]
     account["_past_due"] = [name for name in account["_past_due"] if name not in given]
     account["details_submitted"] = account["details_submitted"] or not account["_needed"]
+    account["_deadline"] = account["_deadline"] if account["_needed"] else None
     return changed(unit, account)
 
 
@@ -209,6 +210,8 @@ def require(unit: Unit, ident: str, fields: list[str], due_seconds: int) -> Json
 def deadline_passed(unit: Unit, ident: str) -> None:
     """What is still required is now past due, and the account stops."""
     account = unit.need("account", ident)
+    if account["_deadline"] is None or account["_deadline"] > unit.now:
+        return
     account |= {"_deadline": None, "_past_due": list(account["_needed"])}
     changed(unit, account)
 
