@@ -23,3 +23,12 @@ standing_cause_table = sa.Table(
     sa.Column("cause", sa.Text, primary_key=True),
     sa.Column("add_time", TIME, nullable=False),
 )
+standing_change_table = sa.Table(
+    "standing_change",
+    metadata,
+    sa.Column("license", sa.Text, sa.ForeignKey("standing.license"), primary_key=True),
+    sa.Column("sequence", sa.BigInteger, primary_key=True),
+    sa.Column("state", sa.SmallInteger, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("change_time", TIME, nullable=False),
+)

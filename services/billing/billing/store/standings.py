@@ -9,10 +9,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.domain.standing import Cause, Standing
-from billing.store.standing_tables import standing_cause_table, standing_table
+from billing.store.standing_tables import standing_cause_table, standing_change_table, standing_table
 from rochdale.billing.v1 import events_pb2 as pb
 
-_standing, _cause = standing_table.c, standing_cause_table.c
+_standing, _cause, _change = standing_table.c, standing_cause_table.c, standing_change_table.c
 
 
 async def get(connection: AsyncConnection, license: str) -> Standing:
@@ -34,11 +34,21 @@ async def lock(connection: AsyncConnection, license: str, now: dt.datetime) -> S
 
 async def save(connection: AsyncConnection, license: str, standing: Standing, now: dt.datetime) -> None:
     """The caller holds its lock."""
-    await connection.execute(
-        standing_table.update()
-        .where(_standing.license == license)
-        .values(state=standing.state, reason=standing.reason, sequence=standing.sequence, change_time=now)
+    new = {"state": standing.state, "reason": standing.reason, "sequence": standing.sequence, "change_time": now}
+    await connection.execute(standing_table.update().where(_standing.license == license).values(**new))
+    await connection.execute(standing_change_table.insert().values(license=license, **new))
+
+
+async def good_at(connection: AsyncConnection, license: str, moment: dt.datetime) -> bool:
+    """Whether a license might be used at a time, as far as its money was concerned."""
+    statement = (
+        sa.select(_change.state)
+        .where(_change.license == license, _change.change_time <= moment)
+        .order_by(_change.sequence.desc())
+        .limit(1)
     )
+    state = (await connection.execute(statement)).scalar()
+    return state is None or state == pb.STANDING_GOOD
 
 
 async def causes(connection: AsyncConnection, license: str) -> set[Cause]:
