@@ -142,7 +142,7 @@ async def test_the_intent_of_a_session_answers_to_the_session_alone(world: World
         ({"line_items": [{"price": "price_1", "quantity": 1}]}, "line_items[0][price]"),
         ({"automatic_tax": {"enabled": True}}, "automatic_tax"),
         ({"expires_at": 5}, "expires_at"),
-        ({"payment_intent_data": {"capture_method": "manual"}}, "payment_intent_data[capture_method]"),
+        ({"payment_intent_data": {"on_behalf_of": "acct_1"}}, "payment_intent_data[on_behalf_of]"),
     ],
 )
 async def test_a_session_that_cannot_be_is_refused(world: World, change: Any, param: str) -> None:

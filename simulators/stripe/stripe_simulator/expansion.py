@@ -13,6 +13,8 @@ _KINDS = {
     "re": "refund",
     "cus": "customer",
     "pm": "payment_method",
+    "seti": "setup_intent",
+    "du": "dispute",
     "cs": "checkout.session",
     "py": "charge",
     "pyr": "refund",
@@ -61,7 +63,9 @@ def _expand(unit: Unit, node: Json, steps: list[str], path: str) -> None:
         return
     if isinstance(value, str):
         kind = _KINDS.get(value.split("_")[0])
-        row = unit.find(kind, value) if kind is not None else None
+        row = None
+        if kind is not None:
+            row = unit.find(kind, value) or unit.find(f"deleted_{kind}", value)
         if row is None:
             raise _unexpandable(path)
         value = node[name] = _shown(unit, row)

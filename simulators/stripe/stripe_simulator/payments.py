@@ -1,9 +1,9 @@
-"""How money moves: confirming, authenticating, settling, failing and canceling a payment, and giving it back.
+"""How money comes in: confirming, authenticating, capturing, settling, failing and canceling a payment.
 
-Every change of state is here, with the event that tells of it. Leaves out parameters, pages and HTTP.
+Every change of state is here, with the event that tells of it. Leaves out giving it back, parameters, pages and HTTP.
 """
 
-from . import methods, money, objects
+from . import disputes, methods, money, objects, payment_methods
 from .errors import Json, StripeError, invalid
 from .methods import TestMethod
 from .unit import Unit, public
@@ -12,19 +12,17 @@ CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmat
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 
 
-def method_for(unit: Unit, intent: Json, params: Json) -> Json:
-    """The PaymentMethod that the parameters name: a test token, one made earlier, or a test IBAN in full."""
-    billing = None
-    if data := params.get("payment_method_data"):
-        billing = data.get("billing_details")
-        test = methods.by_iban(data.get("sepa_debit", {}).get("iban", ""))
-    else:
-        name = params["payment_method"]
-        known = methods.by_token(name)
-        if known is None:
-            return unit.need("payment_method", name, param="payment_method", status=400)
-        test = known
-    return unit.put("payment_method", objects.payment_method(unit, test, intent["customer"], billing))
+AUTHORIZED_FOR_SECONDS = 7 * 86_400
+
+
+def method_for(unit: Unit, intent: Json, params: Json) -> Json | None:
+    """The PaymentMethod that the parameters name, or that the intent was given before; None for none."""
+    method = payment_methods.from_params(unit, params)
+    if method is None and intent["payment_method"]:
+        method = unit.need("payment_method", intent["payment_method"])
+    if method is not None:
+        payment_methods.check_usable(method, intent["customer"], "PaymentIntent")
+    return method
 
 
 def confirm(unit: Unit, intent: Json, paid_with: Json, *, off_session: bool = False) -> Json:
@@ -33,17 +31,20 @@ def confirm(unit: Unit, intent: Json, paid_with: Json, *, off_session: bool = Fa
         raise unexpected_state(
             intent, f"You cannot confirm this PaymentIntent because it has a status of {intent['status']}."
         )
-    if paid_with["type"] not in intent["payment_method_types"]:
+    # What cannot be authorized first and captured later is not offered for manual capture.
+    manual = intent["capture_method"] == "manual"
+    allowed = [type_ for type_ in intent["payment_method_types"] if type_ == "card" or not manual]
+    if paid_with["type"] not in allowed:
         raise invalid(
             f"The PaymentMethod provided ({paid_with['type']}) is not allowed for this PaymentIntent. Please attach a"
-            " PaymentMethod of an allowed type: " + ", ".join(intent["payment_method_types"]) + ".",
+            " PaymentMethod of an allowed type: " + ", ".join(allowed) + ".",
             param="payment_method",
         )
     test = methods.by_name(paid_with["_token"])
     intent |= {"payment_method": paid_with["id"], "last_payment_error": None, "next_action": None}
-    if test.authentication and off_session:
+    if test.authentication and off_session and not _excused(test, paid_with):
         return _declined(unit, intent, paid_with, test, code="authentication_required")
-    if test.authentication:
+    if test.authentication and not off_session:
         intent |= {"status": "requires_action", "next_action": _next_action(unit, intent)}
         unit.put("payment_intent", intent)
         unit.emit("payment_intent.requires_action", intent)
@@ -75,9 +76,43 @@ def settle(unit: Unit, intent: Json) -> Json:
     test = methods.by_name(paid_with["_token"])
     taken = unit.need("charge", intent["latest_charge"])
     if test.decline_code is None:
-        return _succeeded(unit, intent, taken, test)
+        return _succeeded(unit, intent, taken, paid_with)
     problem = _failed_charge(unit, taken, test, test.error_code)
     return _reopened(unit, intent, problem | {"payment_method": public(paid_with)})
+
+
+def capture(unit: Unit, intent: Json, amount_minor: int | None) -> Json:
+    """Takes the money that was authorized, or a part of it; what is not taken is free again."""
+    if intent["status"] != "requires_capture":
+        raise unexpected_state(
+            intent,
+            f"This PaymentIntent could not be captured because it has a status of {intent['status']}. Only a"
+            " PaymentIntent with one of the following statuses may be captured: requires_capture.",
+        )
+    amount = intent["amount_capturable"] if amount_minor is None else amount_minor
+    if amount < 1:
+        raise invalid("Invalid positive integer", param="amount_to_capture", code="parameter_invalid_integer")
+    if amount > intent["amount_capturable"]:
+        raise invalid(
+            "The payment could not be captured because the requested capture amount is greater than the amount you can"
+            " capture for this charge.",
+            param="amount_to_capture",
+            code="amount_too_large",
+            payment_intent=public(intent),
+        )
+    taken = unit.need("charge", intent["latest_charge"])
+    # As at Stripe, what is not captured reads as refunded, although it never moved.
+    taken["amount_refunded"] = taken["amount"] - amount
+    unit.delete("timer", f"authorization_ends:{intent['id']}")
+    return _captured(unit, intent, taken, unit.need("payment_method", intent["payment_method"]), "charge.captured")
+
+
+def authorization_ends(unit: Unit, intent: Json) -> Json:
+    """What was never captured in a week is free again."""
+    if intent["status"] != "requires_capture":
+        return intent
+    unit.emit("charge.expired", unit.need("charge", intent["latest_charge"]))
+    return cancel(unit, intent, "automatic")
 
 
 def cancel(unit: Unit, intent: Json, reason: str | None) -> Json:
@@ -91,7 +126,14 @@ def cancel(unit: Unit, intent: Json, reason: str | None) -> Json:
     if intent["status"] == "processing":
         taken = unit.need("charge", intent["latest_charge"])
         unit.put("charge", taken | {"status": "failed", "failure_message": "The payment was canceled."})
+    if intent["status"] == "requires_capture":
+        taken = unit.need("charge", intent["latest_charge"])
+        taken |= {"amount_refunded": taken["amount"], "refunded": True}
+        unit.put("charge", taken)
+        unit.delete("timer", f"authorization_ends:{intent['id']}")
+        unit.emit("charge.refunded", taken, previous={"amount_refunded": 0, "refunded": False})
     intent |= {
+        "amount_capturable": 0,
         "canceled_at": unit.now,
         "cancellation_reason": reason,
         "next_action": None,
@@ -101,38 +143,6 @@ def cancel(unit: Unit, intent: Json, reason: str | None) -> Json:
     unit.put("payment_intent", intent)
     unit.emit("payment_intent.canceled", intent)
     return intent
-
-
-def give_back(unit: Unit, paid: Json, amount_minor: int | None, params: Json) -> Json:
-    """Refunds a charge in full or in part; never more than is left of it."""
-    left = paid["amount"] - paid["amount_refunded"]
-    if paid["status"] != "succeeded":
-        raise invalid(f"Charge {paid['id']} has not been paid and cannot be refunded.", param="charge")
-    if left == 0:
-        raise invalid(f"Charge {paid['id']} has already been refunded.", code="charge_already_refunded")
-    amount = left if amount_minor is None else amount_minor
-    if amount < 1:
-        raise invalid("Invalid positive integer", param="amount", code="parameter_invalid_integer")
-    if amount > left:
-        currency = paid["currency"]
-        raise invalid(
-            f"Refund amount ({money.display(amount, currency)}) is greater than unrefunded amount on charge"
-            f" ({money.display(left, currency)})",
-            param="amount",
-        )
-    given = objects.refund(unit, paid, amount, params)
-    # Stripe keeps the fee of the charge when it is refunded.
-    moved = objects.balance_transaction(unit, "refund", given["id"], -amount, 0, paid["currency"], unit.now)
-    unit.put("balance_transaction", moved)
-    given["balance_transaction"] = moved["id"]
-    unit.put("refund", given)
-    before = {"amount_refunded": paid["amount_refunded"], "refunded": paid["refunded"]}
-    paid["amount_refunded"] += amount
-    paid["refunded"] = paid["amount_refunded"] == paid["amount"]
-    unit.put("charge", paid)
-    unit.emit("refund.created", given)
-    unit.emit("charge.refunded", paid, previous=before)
-    return given
 
 
 def unexpected_state(intent: Json, message: str) -> StripeError:
@@ -152,8 +162,11 @@ def _charge(unit: Unit, intent: Json, paid_with: Json, test: TestMethod) -> Json
         return _declined(unit, intent, paid_with, test, code=test.error_code)
     taken = objects.charge(unit, intent, paid_with, test)
     intent["latest_charge"] = taken["id"]
+    payment_methods.keep(unit, paid_with, intent["customer"], intent["setup_future_usage"])
+    if test.settles == "now" and intent["capture_method"] == "manual":
+        return _authorized(unit, intent, taken)
     if test.settles == "now":
-        return _succeeded(unit, intent, taken, test)
+        return _succeeded(unit, intent, taken, paid_with)
     unit.put("charge", taken)
     intent["status"] = "processing"
     unit.put("payment_intent", intent)
@@ -164,29 +177,54 @@ def _charge(unit: Unit, intent: Json, paid_with: Json, test: TestMethod) -> Json
     return intent
 
 
-def _succeeded(unit: Unit, intent: Json, taken: Json, test: TestMethod) -> Json:
+def _authorized(unit: Unit, intent: Json, taken: Json) -> Json:
+    _approve(unit, taken)
+    unit.put("charge", taken)
+    intent |= {"amount_capturable": taken["amount"], "status": "requires_capture"}
+    unit.put("payment_intent", intent)
+    unit.set_timer("authorization_ends", intent["id"], due=unit.now + AUTHORIZED_FOR_SECONDS)
+    unit.emit("charge.succeeded", taken)
+    unit.emit("payment_intent.amount_capturable_updated", intent)
+    return intent
+
+
+def _succeeded(unit: Unit, intent: Json, taken: Json, paid_with: Json) -> Json:
+    _approve(unit, taken)
+    return _captured(unit, intent, taken, paid_with, "charge.succeeded")
+
+
+def _captured(unit: Unit, intent: Json, taken: Json, paid_with: Json, told_as: str) -> Json:
+    test = methods.by_name(paid_with["_token"])
+    amount = taken["amount"] - taken["amount_refunded"]
     wait = 0 if test.token == "pm_card_bypassPending" else objects.FUNDS_WAIT_SECONDS  # noqa: S105
-    fee = money.fee_minor(taken["amount"], taken["currency"])
+    fee = money.fee_minor(amount, taken["currency"])
     kind = "charge" if test.type == "card" else "payment"
-    moved = objects.balance_transaction(
-        unit, kind, taken["id"], taken["amount"], fee, taken["currency"], unit.now + wait
-    )
+    moved = objects.balance_transaction(unit, kind, taken["id"], amount, fee, taken["currency"], unit.now + wait)
     unit.put("balance_transaction", moved)
+    taken |= {"amount_captured": amount, "balance_transaction": moved["id"], "captured": True}
+    unit.put("charge", taken)
+    intent |= {"amount_capturable": 0, "amount_received": amount, "processing": None, "status": "succeeded"}
+    unit.put("payment_intent", intent)
+    unit.emit(told_as, taken)
+    disputes.follow_payment(unit, taken, paid_with)
+    unit.emit("payment_intent.succeeded", intent)
+    return intent
+
+
+def _approve(unit: Unit, taken: Json) -> None:
     taken |= {
-        "amount_captured": taken["amount"],
-        "balance_transaction": moved["id"],
-        "captured": True,
         "outcome": _outcome("authorized", None),
         "paid": True,
         "receipt_url": f"{unit.base_url}/receipts/{taken['id']}",
         "status": "succeeded",
     }
-    unit.put("charge", taken)
-    intent |= {"amount_received": taken["amount"], "processing": None, "status": "succeeded"}
-    unit.put("payment_intent", intent)
-    unit.emit("charge.succeeded", taken)
-    unit.emit("payment_intent.succeeded", intent)
-    return intent
+
+
+def _excused(test: TestMethod, paid_with: Json) -> bool:
+    """Whether the bank lets a payment pass that its absent holder cannot confirm."""
+    return test.asks_off_session == "never" or (
+        test.asks_off_session == "unless_set_up" and paid_with.get("_set_up", False)
+    )
 
 
 def _declined(unit: Unit, intent: Json, paid_with: Json, test: TestMethod, *, code: str) -> Json:

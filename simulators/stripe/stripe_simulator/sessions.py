@@ -1,6 +1,6 @@
 """A Checkout Session's life: opened, paid, completed or expired. Leaves out parameters, pages and HTTP."""
 
-from . import methods, objects, payments
+from . import customers, methods, objects, payment_methods, payments
 from .errors import Json, StripeError, invalid
 from .methods import TestMethod
 from .unit import Unit
@@ -15,8 +15,13 @@ def pay(unit: Unit, session: Json, test: TestMethod, buyer: Json) -> Json:
     if session["status"] != "open":
         raise invalid(f"This Checkout Session is {session['status']}.", param="session")
     session["_buyer"] = buyer
+    keeps = session["_intent_data"].get("setup_future_usage")
+    if session["customer"] is None and (keeps or session["customer_creation"] == "always"):
+        made = unit.put("customer", customers.customer(unit, buyer))
+        unit.emit("customer.created", made)
+        session["customer"] = made["id"]
     intent = _intent(unit, session)
-    paid_with = objects.payment_method(unit, test, session["customer"], {key: buyer[key] for key in ("email", "name")})
+    paid_with = payment_methods.payment_method(unit, test, None, {key: buyer[key] for key in ("email", "name")})
     unit.put("payment_method", paid_with)
     unit.put("checkout.session", session)
     return follow(unit, payments.confirm(unit, intent, paid_with)) or session
@@ -28,7 +33,7 @@ def follow(unit: Unit, intent: Json) -> Json | None:
         return None
     session = unit.need("checkout.session", intent["_session"])
     was_open = session["status"] == "open"
-    if intent["status"] in ("succeeded", "processing"):
+    if intent["status"] in ("succeeded", "processing", "requires_capture"):
         if intent["status"] == "succeeded":
             session["payment_status"] = "paid"
         if was_open:
@@ -39,7 +44,7 @@ def follow(unit: Unit, intent: Json) -> Json | None:
         unit.put("checkout.session", session)
         if was_open:
             unit.emit("checkout.session.completed", session)
-        elif intent["status"] == "succeeded":
+        elif intent["status"] == "succeeded" and intent["capture_method"] != "manual":
             unit.emit("checkout.session.async_payment_succeeded", session)
     elif not was_open and session["status"] == "complete":
         unit.emit("checkout.session.async_payment_failed", session)

@@ -24,6 +24,8 @@ def create(unit: Unit, params: Json, _: str) -> Json:
         if name in params and not params[name].startswith(("http://", "https://")):
             raise invalid("Not a valid URL", param=name, code="url_invalid")
     check_types(params.get("allowed_payment_method_types"))
+    if "customer" in params and "customer_creation" in params:
+        raise invalid("You may only specify one of these parameters: customer, customer_creation.")
     if "customer" in params and "customer_email" in params:
         raise invalid("You may only specify one of these parameters: customer, customer_email.")
     if "customer" in params:
@@ -108,13 +110,22 @@ _LINE_ITEM = {
     "price_data": {"currency": None, "unit_amount": None, "product_data": {"name": None, "description": None}},
 }
 _INTENT_DATA = dict.fromkeys(
-    ("metadata", "description", "receipt_email", "statement_descriptor_suffix", "transfer_group")
+    (
+        "capture_method",
+        "description",
+        "metadata",
+        "receipt_email",
+        "setup_future_usage",
+        "statement_descriptor_suffix",
+        "transfer_group",
+    )
 )
 ROUTES = (
     Route(
         "POST", _PATH, checkout.SessionCreateParams,
         taking(
-            "mode", "success_url", "cancel_url", "metadata", "client_reference_id", "customer", "customer_email",
+            "mode", "success_url", "cancel_url", "metadata", "client_reference_id", "customer", "customer_creation",
+            "customer_email",
             "expires_at", "locale", "allowed_payment_method_types", "submit_type", "ui_mode", "origin_context",
             line_items=_LINE_ITEM, payment_intent_data=_INTENT_DATA,
         ),

@@ -2,7 +2,7 @@
 
 from stripe import params as shapes
 
-from .. import payments
+from .. import refunds
 from ..errors import Json, invalid
 from ..unit import Unit
 from .table import Route, listing, merged_metadata, retrieving, taking
@@ -25,10 +25,20 @@ def create(unit: Unit, params: Json, _: str) -> Json:
             raise invalid(f"This PaymentIntent ({ident}) does not have a successful charge to refund.")
         charge_id = intent["latest_charge"]
     paid = unit.need("charge", charge_id, param="charge", status=400)
-    return payments.give_back(unit, paid, params.get("amount"), params)
+    return refunds.give_back(unit, paid, params.get("amount"), params)
+
+
+def update(unit: Unit, params: Json, ident: str) -> Json:
+    """Changes a refund's metadata, which is all that can be changed."""
+    given = unit.need("refund", ident)
+    given["metadata"] = merged_metadata(given["metadata"], params.get("metadata"))
+    unit.put("refund", given)
+    unit.emit("refund.updated", given)
+    return given
 
 
 ROUTES = (
+    Route("POST", "/v1/refunds/{id}", shapes.RefundUpdateParams, taking("metadata"), update),
     Route(
         "POST",
         "/v1/refunds",
