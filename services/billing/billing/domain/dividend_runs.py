@@ -263,15 +263,22 @@ def require_bank(run: str, needed_minor: int, there_minor: int) -> None:
 
 
 def carry_reason(
-    payable_minor: int, policy: DividendPolicy, currency: str, usable_time: dt.datetime | None, at: dt.datetime
+    held_minor: int, policy: DividendPolicy, currency: str, account: tuple[dt.datetime, bool] | None, at: dt.datetime
 ) -> str:
-    """Why a member is not paid now; empty when they are. usable_time: of the account they named, None without one.
+    """Why a member is not paid now; empty when they are. account: from when the one they named is used, and whether a
+    payment to it came back; None for a member who named none.
 
     A least payout in another currency than the run's says nothing about it.
     """
-    least = policy.min_payout.amount_minor if policy.min_payout.currency == currency else 0
-    if payable_minor < least:
+    if held_minor < least_payout(policy, currency):
         return BELOW_MINIMUM
-    if usable_time is None:
+    if account is None:
         return NO_BANK_ACCOUNT
+    usable_time, returned = account
+    if returned:
+        return RETURNED
     return BANK_ACCOUNT_TOO_NEW if usable_time > at else ""
+
+
+def least_payout(policy: DividendPolicy, currency: str) -> int:
+    return policy.min_payout.amount_minor if policy.min_payout.currency == currency else 0

@@ -78,6 +78,8 @@ def _told_by_members() -> None:
         sa.Column("iban", sa.Text, nullable=False),
         sa.Column("holder", sa.Text, nullable=False),
         sa.Column("usable_time", TIME, nullable=False),
+        # Whether a payment to it came back: it gets no other one.
+        sa.Column("returned", sa.Boolean, nullable=False),
     )
     op.create_table(
         "tax_profile",

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.domain.dividend_runs import CHUNK, RunLine
 from billing.domain.dividends import Contribution, Line, Part
-from billing.store.dividend_tables import line_table, payee_table, payment_account_table, tax_profile_table
+from billing.store.dividend_tables import line_table, payment_account_table
 
 _line = line_table.c
 
@@ -215,23 +215,3 @@ async def set_returned(connection: AsyncConnection, run_id: str, members: Sequen
             carry_reason=reason,
         )
     )
-
-
-async def usable_times(connection: AsyncConnection, members: Sequence[str]) -> dict[str, Any]:
-    """From when each member's account is used; members without one are left out."""
-    c = payee_table.c
-    statement = sa.text("SELECT member_id, usable_time FROM payee WHERE iban <> '' AND member_id = ANY(:members)")
-    rows = await connection.execute(
-        statement.bindparams(sa.bindparam("members", list(members), type_=_TEXTS)).columns(c.member_id, c.usable_time)
-    )
-    return {row.member_id: row.usable_time for row in rows}
-
-
-async def profiles(connection: AsyncConnection, members: Sequence[str]) -> dict[str, bytes]:
-    """Tax profiles as kept, by member."""
-    c = tax_profile_table.c
-    statement = sa.text("SELECT member_id, profile FROM tax_profile WHERE member_id = ANY(:members)")
-    rows = await connection.execute(
-        statement.bindparams(sa.bindparam("members", list(members), type_=_TEXTS)).columns(c.member_id, c.profile)
-    )
-    return {row.member_id: row.profile for row in rows}

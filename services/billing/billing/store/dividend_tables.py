@@ -63,6 +63,7 @@ payee_table = sa.Table(
     sa.Column("iban", sa.Text, nullable=False),
     sa.Column("holder", sa.Text, nullable=False),
     sa.Column("usable_time", TIME, nullable=False),
+    sa.Column("returned", sa.Boolean, nullable=False),
 )
 tax_profile_table = sa.Table(
     "tax_profile",

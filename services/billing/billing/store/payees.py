@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.store.dividend_tables import payee_table, payment_account_table, tax_profile_table, unclaimed_table
+from billing.store.dividend_tables import payee_table, tax_profile_table, unclaimed_table
 from rochdale.billing.v1 import dividends_pb2 as pb
 
 _payee, _unclaimed = payee_table.c, unclaimed_table.c
@@ -18,22 +21,47 @@ _payee, _unclaimed = payee_table.c, unclaimed_table.c
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A member's account; iban is empty for a member who is to be paid no more, or was erased."""
+    """A member's account; iban is empty for a member who is to be paid no more, or was erased. returned: a payment to it
+    came back, and it gets no other one."""
 
     iban: str
     holder: str
     usable_time: dt.datetime
+    returned: bool = False
 
 
 async def get(connection: AsyncConnection, member_id: str, *, lock: bool = False) -> Account | None:
     """None for a member who never named one."""
     statement = sa.select(payee_table).where(_payee.member_id == member_id)
     row = (await connection.execute(statement.with_for_update() if lock else statement)).first()
-    return Account(row.iban, row.holder, row.usable_time) if row is not None else None
+    return Account(row.iban, row.holder, row.usable_time, row.returned) if row is not None else None
+
+
+async def usable(connection: AsyncConnection, members: Sequence[str]) -> dict[str, tuple[dt.datetime, bool]]:
+    """From when each member's account is used, and whether it was found wrong; members without one are left out."""
+    statement = sa.text(
+        "SELECT member_id, usable_time, returned FROM payee WHERE iban <> '' AND member_id = ANY(:members)"
+    ).bindparams(sa.bindparam("members", list(members), type_=ARRAY(sa.Text)))
+    rows = await connection.execute(statement)
+    return {row.member_id: (row.usable_time, row.returned) for row in rows}
+
+
+async def profiles(connection: AsyncConnection, members: Sequence[str]) -> dict[str, pb.TaxProfile]:
+    """By member; most have none."""
+    statement = sa.text("SELECT member_id, profile FROM tax_profile WHERE member_id = ANY(:members)").bindparams(
+        sa.bindparam("members", list(members), type_=ARRAY(sa.Text))
+    )
+    rows = await connection.execute(statement)
+    return {row.member_id: pb.TaxProfile.FromString(row.profile) for row in rows}
+
+
+async def found_wrong(connection: AsyncConnection, members: Sequence[str]) -> None:
+    """Payments to their accounts came back."""
+    await connection.execute(payee_table.update().where(_payee.member_id.in_(members)).values(returned=True))
 
 
 async def save(connection: AsyncConnection, member_id: str, account: Account) -> None:
-    values = {"iban": account.iban, "holder": account.holder, "usable_time": account.usable_time}
+    values = dataclasses.asdict(account)
     statement = upsert(payee_table).values(member_id=member_id, **values)
     await connection.execute(statement.on_conflict_do_update(index_elements=["member_id"], set_=values))
 
@@ -102,9 +130,3 @@ async def lost(connection: AsyncConnection, before: dt.datetime, limit: int) -> 
         """
     )
     return list(await connection.execute(statement, {"before": before, "limit": limit}))
-
-
-async def is_on_its_way(connection: AsyncConnection, member_id: str) -> bool:
-    """Whether a payment to a member is at the bank."""
-    c = payment_account_table.c
-    return (await connection.execute(sa.select(c.run_id).where(c.member_id == member_id).limit(1))).first() is not None
