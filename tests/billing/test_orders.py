@@ -10,7 +10,7 @@ from house import refused, request_id
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.domain.orders import REFERENCES, payment_reference
+from billing.domain.references import REFERENCES, payment_reference
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale.type.v1.money_pb2 import Money

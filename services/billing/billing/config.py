@@ -50,7 +50,9 @@ class Config(ServiceConfig):
     stripe_connect_webhook_secret: str = Field(
         "", description="Signing secret of the endpoint for connected accounts, whsec_…; empty closes its route."
     )
-    platform_country: str = Field("NL", pattern="^[A-Z]{2}$", description="Where the market's Stripe account is seated.")
+    platform_country: str = Field(
+        "NL", pattern="^[A-Z]{2}$", description="Where the market's Stripe account is seated."
+    )
     reserve_bps_cards: int = Field(1000, ge=0, le=10_000, description="Rolling reserve of card payments, of 10,000.")
     reserve_bps_bank: int = Field(0, ge=0, le=10_000, description="Rolling reserve of bank transfers, of 10,000.")
     reserve_seconds: float = Field(120 * 86400, ge=0, description="How long the rolling reserve stays.")

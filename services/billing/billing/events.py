@@ -8,12 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing import store
 from billing.domain import orders
-from billing.settlement import close
+from billing.domain.references import REFERENCES, payment_reference
+from billing.settlement import close, make
+from billing.tax import TaxAdapter
 from rochdale.billing.v1 import billing_pb2 as pb
-from rochdale.billing.v1 import events_pb2
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale_kit.clock import new_id, now
-from rochdale_kit.outbox import announce
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.telemetry import traceparent
 
@@ -21,21 +21,23 @@ from rochdale_kit.telemetry import traceparent
 class LicensingEvents:
     """Handlers. The same event twice, or late, changes nothing."""
 
-    def __init__(self, order_ttl_seconds: int) -> None:
+    def __init__(self, order_ttl_seconds: int, tax: TaxAdapter) -> None:
         self._order_ttl_seconds = order_ttl_seconds
+        self._tax = tax
 
     async def license_agreed(self, connection: AsyncConnection, event: licensing_events.LicenseAgreed) -> None:
-        order = orders.order_for(
-            event.license,
+        license = event.license
+        order = orders.order_of_terms(
+            license,
+            self._tax.lines(orders.tax_facts(license)),
             new_id("ord"),
-            orders.payment_reference(secrets.randbelow(orders.REFERENCES)),
+            payment_reference(secrets.randbelow(REFERENCES)),
             now(),
             self._order_ttl_seconds,
             # Kept, so that the payment, which comes by another way and perhaps days later, continues this trace.
             traceparent(),
         )
-        if await store.orders.insert(connection, order) and order.state == pb.ORDER_STATE_PAID:
-            await announce(connection, events_pb2.OrderPaid(order=order.resource()))
+        await make(connection, order)
 
     async def license_terminated(self, connection: AsyncConnection, event: licensing_events.LicenseTerminated) -> None:
         order = await store.orders.lock_of_license(connection, event.license.name)

@@ -12,6 +12,7 @@ from typing import TypeVar
 from billing import store
 from billing.attempts import Attempts
 from billing.config import Config
+from billing.domain import postings
 from billing.domain.orders import OVERDUE
 from billing.domain.payments import RAIL_SILENT, REFUNDED, UNANSWERED, Payment
 from billing.rail import RailRefused, RailUnavailable
@@ -108,14 +109,22 @@ class Keeper:
         await each(due, self._give_back)
 
     async def _give_back(self, payment: Payment) -> None:
-        refund_id = await self._attempts.rail.refund(payment)
+        returned = await self._attempts.rail.refund(payment)
         async with self._database.begin() as connection:
             await store.orders.lock(connection, payment.order_id)
             current = await store.payments.get(connection, payment.id)
             assert current is not None, "payments are never deleted"
-            given = replace(current, refund_due=False, refund_id=refund_id, failure_code=REFUNDED)
+            given = replace(current, refund_due=False, refund_id=returned.refund_id, failure_code=REFUNDED)
+            if current.taken is not None:
+                amount = returned.amount
+                await store.ledger.post(
+                    connection,
+                    postings.unexpected_charge_returned(
+                        returned.refund_id, returned.transaction_id, amount.amount_minor, amount.currency, now()
+                    ),
+                )
             await store.payments.save(connection, given)
-        log.warning("%s was given back as %s", payment.name, refund_id)
+        log.warning("%s was given back as %s", payment.name, returned.refund_id)
 
 
 async def each(things: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None:

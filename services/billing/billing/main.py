@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from billing.attempts import Attempts
+from billing.clearing import Clearing
 from billing.config import Config, split_secrets
 from billing.door import door
 from billing.events import LicensingEvents
@@ -10,6 +11,7 @@ from billing.keeper import Keeper
 from billing.rail import Rail
 from billing.service.billing import ACCESS, DESCRIPTOR, BillingService
 from billing.settlement import Settlement
+from billing.tax import adapter
 from billing.webhooks import Inbox
 from rochdale.billing.v1 import billing_pb2_grpc
 from rochdale.licensing.v1 import events_pb2 as licensing_events
@@ -33,11 +35,12 @@ async def build(config: Config) -> Service:
     nats = await connect_nats(config.nats_url, "billing")
     identity_keys = KeySource(config.identity_address)
     rail = Rail(config.stripe_api_key, config.stripe_api_base, telemetry) if config.stripe_api_key else None
-    settlement = Settlement(database, telemetry)
+    settlement = Settlement(database, telemetry, config.platform_fee_bps, config.hold_seconds)
     attempts = Attempts(database, rail, settlement)
+    tax = adapter(config.tax_table)
     keeper = Keeper(database, attempts, config)
     inbox = Inbox(database, attempts, settlement, telemetry)
-    events = LicensingEvents(config.order_ttl_seconds)
+    events = LicensingEvents(config.order_ttl_seconds, tax)
     billing = BillingService(database, attempts, settlement, config.public_url, cards=rail is not None)  # type: ignore[abstract] # until every part is there
 
     service = Service("billing", telemetry)
@@ -64,6 +67,7 @@ async def build(config: Config) -> Service:
     service.loop("outbox", Publisher("billing", database, nats, telemetry).run)
     service.hear(hear_licensing)
     service.loop("keeper", keeper.keep)
+    service.loop("clearing", Clearing(database, config.round_seconds).run)
     if rail is not None:
         for number in range(WEBHOOK_WORKERS):
             service.loop(f"webhooks {number}", inbox.run)

@@ -6,18 +6,20 @@ The only file that knows the stripe library.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import stripe
 from opentelemetry.trace import SpanKind
 
 from billing.domain.orders import Order
-from billing.domain.payments import Payment, Seen, Standing
+from billing.domain.payments import Payment, Seen, Standing, Taken
 from rochdale.billing.v1 import billing_pb2 as pb
-from rochdale_kit.money import to_stripe_amount
+from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.money import from_stripe_amount, to_stripe_amount
 from rochdale_kit.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,8 @@ TIMEOUT_SECONDS = 10.0
 TOLERANCE_SECONDS = 300
 # Stripe's word for an id it does not know. It forgets none, so the key is of another account or mode.
 MISSING = "resource_missing"
+# To be expanded of an intent: what its charge brought.
+MONEY = "latest_charge.balance_transaction"
 _CHECKOUT = "checkout"
 _INTENT = "payment_intent"
 
@@ -53,6 +57,15 @@ def signed(body: bytes, signature: str | None, secrets: list[str]) -> bool:
         else:
             return True
     return False
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A refund of all that a payment took, as Stripe's books have it."""
+
+    refund_id: str
+    transaction_id: str
+    amount: Money
 
 
 class Rail:
@@ -89,6 +102,8 @@ class Rail:
             "terms_hash": order.terms_hash,
             "method": _CHECKOUT if checkout else _INTENT,
         }
+        if order.quote_hash:
+            metadata["quote_hash"] = order.quote_hash
         options = {"idempotency_key": payment.idempotency_key}
         async with self.call("start"):
             if checkout:
@@ -123,8 +138,8 @@ class Rail:
         """How a started attempt stands. Raises RailUnavailable, RailRefused when Stripe does not have it."""
         async with self.call("look"):
             if payment.method == pb.PAYMENT_METHOD_CHECKOUT:
-                return await self._session(payment.session_id)
-            return self._of_intent((await self.api.payment_intents.retrieve_async(payment.intent_id)).to_dict())
+                return self._of_session(await self._session(payment.session_id))
+            return self._of_intent(await self._intent(payment.intent_id))
 
     async def cancel(self, payment: Payment) -> Seen:
         """Ends a started attempt; when it is too late for that, says how it stands. Raises RailUnavailable."""
@@ -134,27 +149,28 @@ class Rail:
                 if payment.method == pb.PAYMENT_METHOD_CHECKOUT:
                     await self.api.checkout.sessions.expire_async(payment.session_id)
                 else:
-                    await self.api.payment_intents.cancel_async(
-                        payment.intent_id, {"cancellation_reason": "abandoned"}
-                    )
+                    await self.api.payment_intents.cancel_async(payment.intent_id, {"cancellation_reason": "abandoned"})
         except RailRefused as refused:
             log.info("%s cannot be canceled: %s", payment.name, refused.code)
         return await self.look(payment)
 
-    async def refund(self, payment: Payment) -> str:
-        """Gives back all that a payment took; the refund's id. Raises RailUnavailable, RailRefused."""
+    async def refund(self, payment: Payment) -> Returned:
+        """Gives back all that a payment took. Raises RailUnavailable, RailRefused."""
         try:
             async with self.call("refund"):
-                refund = await self.api.refunds.create_async(
+                made = await self.api.refunds.create_async(
                     {"payment_intent": payment.intent_id, "metadata": {"payment": payment.id}},
                     {"idempotency_key": f"refund:{payment.id}"},
                 )
-                return str(refund.id)
         except RailRefused as refused:
             # Stripe never gives back more than it took, so this is what an answer lost for a day looks like.
-            if refused.code == "charge_already_refunded":
-                return refused.code
-            raise
+            if refused.code != "charge_already_refunded":
+                raise
+            async with self.call("find refund"):
+                made = (await self.api.refunds.list_async({"payment_intent": payment.intent_id, "limit": 1})).data[0]
+        async with self.call("look at refund"):
+            found = await self.api.refunds.retrieve_async(made.id, {"expand": ["balance_transaction"]})
+        return _returned(found.to_dict())
 
     async def fetch(self, kind: str, object_id: str) -> tuple[str, Seen] | None:
         """The payment an object names and how it stands, read from Stripe and not from what somebody sent.
@@ -164,9 +180,7 @@ class Rail:
         """
         async with self.call("fetch"):
             if kind == "checkout.session":
-                session = (
-                    await self.api.checkout.sessions.retrieve_async(object_id, {"expand": ["payment_intent"]})
-                ).to_dict()
+                session = await self._session(object_id)
                 found, seen = session, self._of_session(session)
             else:
                 if kind == "charge":
@@ -174,22 +188,30 @@ class Rail:
                     if not charge.get("payment_intent"):
                         return None
                     object_id = str(charge["payment_intent"])
-                intent = (await self.api.payment_intents.retrieve_async(object_id)).to_dict()
+                intent = await self._intent(object_id)
                 found, seen = intent, self._of_intent(intent)
         payment_id = (found.get("metadata") or {}).get("payment")
         return (payment_id, seen) if payment_id else None
 
-    async def _session(self, session_id: str) -> Seen:
-        session = await self.api.checkout.sessions.retrieve_async(session_id, {"expand": ["payment_intent"]})
-        return self._of_session(session.to_dict())
+    async def _intent(self, intent_id: str) -> dict[str, Any]:
+        found = await self.api.payment_intents.retrieve_async(intent_id, {"expand": [MONEY]})
+        intent: dict[str, Any] = found.to_dict()
+        return intent
+
+    async def _session(self, session_id: str) -> dict[str, Any]:
+        found = await self.api.checkout.sessions.retrieve_async(session_id, {"expand": [f"payment_intent.{MONEY}"]})
+        session: dict[str, Any] = found.to_dict()
+        return session
 
     def _of_intent(self, intent: dict[str, Any]) -> Seen:
         metadata = intent.get("metadata") or {}
         checkout = metadata.get("method") == _CHECKOUT
         error = intent.get("last_payment_error") or {}
         standing = Standing.OPEN
+        taken = _taken(intent)
         if intent["status"] == "succeeded":
-            standing = Standing.SUCCEEDED
+            # For a moment Stripe may say so before its own books have it. What it kept of the money is known from these.
+            standing = Standing.SUCCEEDED if taken is not None else Standing.PROCESSING
         elif intent["status"] == "processing":
             standing = Standing.PROCESSING
         elif checkout:
@@ -204,6 +226,8 @@ class Rail:
             amount=intent.get("amount_received") or 0,
             currency=intent["currency"],
             terms_hash=metadata.get("terms_hash", ""),
+            quote_hash=metadata.get("quote_hash", ""),
+            taken=taken if standing is Standing.SUCCEEDED else None,
             failure_code=error.get("code") or "",
             intent_id=intent["id"],
             client_secret="" if checkout else intent.get("client_secret") or "",
@@ -242,3 +266,26 @@ class Rail:
                     log.warning("Stripe does not answer: %s", error)
                     raise RailUnavailable(str(error)) from None
                 raise RailRefused(error.code or "rail_refused", str(error)) from None
+
+
+def _taken(intent: dict[str, Any]) -> Taken | None:
+    """What the expanded charge of an intent brought; None while Stripe's books do not have it."""
+    charge = intent.get("latest_charge")
+    moved = charge.get("balance_transaction") if isinstance(charge, dict) else None
+    if not isinstance(charge, dict) or not isinstance(moved, dict):
+        return None
+    return Taken(
+        charge_id=charge["id"],
+        transaction_id=moved["id"],
+        amount=from_stripe_amount(moved["amount"], moved["currency"]),
+        processing_minor=from_stripe_amount(moved["fee"], moved["currency"]).amount_minor,
+        available_time=dt.datetime.fromtimestamp(moved["available_on"], dt.UTC),
+    )
+
+
+def _returned(refund: dict[str, Any]) -> Returned:
+    moved = refund.get("balance_transaction")
+    if isinstance(moved, dict):
+        # Negative, and in the currency in which the money was kept.
+        return Returned(refund["id"], moved["id"], from_stripe_amount(-moved["amount"], moved["currency"]))
+    return Returned(refund["id"], "", from_stripe_amount(refund["amount"], refund["currency"]))

@@ -6,33 +6,40 @@ Asks the rail nothing itself; attempts.py and keeper.py do.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing import store
+from billing import invoicing, store
+from billing.domain import invoices, postings, shares
+from billing.domain.ledger import Journal
 from billing.domain.orders import Order
-from billing.domain.payments import CANCELED, LIVE, Payment, Seen, failed, judge
+from billing.domain.payments import CANCELED, LIVE, Payment, Seen, Taken, failed, judge
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import events_pb2
-from rochdale_kit.clock import now
+from rochdale_kit.clock import new_id, now
 from rochdale_kit.database import Database
 from rochdale_kit.outbox import announce
 from rochdale_kit.telemetry import Telemetry, traceparent
 
 log = logging.getLogger(__name__)
 
+# What a sale does to the books depends on where its money is.
+Booked = Callable[[postings.Sale], list[Journal]]
 Also = Callable[[AsyncConnection], Awaitable[None]]
 
 
 class Settlement:
     """Moves payments and orders forward. Several may run at once; the order's row lock makes one of them first."""
 
-    def __init__(self, database: Database, telemetry: Telemetry) -> None:
+    def __init__(self, database: Database, telemetry: Telemetry, fee_bps: int, hold_seconds: float) -> None:
         self._database = database
         self._telemetry = telemetry
+        self._fee_bps = fee_bps
+        self._hold_seconds = hold_seconds
 
     async def payment(self, id: str) -> Payment | None:
         async with self._database.read() as connection:
@@ -61,11 +68,32 @@ class Settlement:
                     log.error("%s: %s; its money goes back", payment.name, verdict.incident)
                 elif verdict.payment.refund_due and not payment.refund_due:
                     log.warning("%s took money after it was given up; its money goes back", payment.name)
+                taken = verdict.payment.taken
+                if taken is not None and payment.taken is None and not verdict.pays:
+                    # Nothing moves at the rail without a journal, expected or not.
+                    await store.ledger.post(connection, _unexpected(taken, at))
                 if verdict.pays:
-                    await pay(connection, replace(locked, pay_time=at))
+                    assert taken is not None, "no payment succeeds without money"
+                    await self.pay(connection, locked, at, postings.STRIPE, _charged(taken, at), taken.charge_id)
                 if also is not None:
                     await also(connection)
         return verdict.payment
+
+    async def pay(
+        self, connection: AsyncConnection, order: Order, at: dt.datetime, rail: str, booked: Booked, charge_id: str = ""
+    ) -> Order:
+        """Makes an open order paid: its share, its journals, its invoice, and says so. The caller holds its lock.
+
+        rail is postings.STRIPE or postings.BANK, charge_id the charge's for the first.
+        """
+        share = shares.share_of(order, new_id("shr"), rail, charge_id, self._fee_bps, self._hold_seconds, at)
+        await store.shares.insert(connection, share)
+        await store.ledger.post(connection, booked(share.sale()))
+        paid = replace(order, state=pb.ORDER_STATE_PAID, closing="", pay_time=at)
+        paid = await invoicing.issue(connection, paid, at)
+        await store.orders.save(connection, paid)
+        await announce(connection, events_pb2.OrderPaid(order=paid.resource()))
+        return paid
 
     @contextlib.contextmanager
     def purchase(self, order: Order) -> Iterator[None]:
@@ -83,12 +111,41 @@ async def _pair(connection: AsyncConnection, payment_id: str) -> tuple[Payment, 
     return payment, order
 
 
-async def pay(connection: AsyncConnection, order: Order) -> Order:
-    """Saves and tells that an order is paid. The caller holds its lock, has seen it open, and set its pay_time."""
-    paid = replace(order, state=pb.ORDER_STATE_PAID, closing="")
-    await store.orders.save(connection, paid)
-    await announce(connection, events_pb2.OrderPaid(order=paid.resource()))
-    return paid
+def _charged(taken: Taken, at: dt.datetime) -> Booked:
+    def booked(sale: postings.Sale) -> list[Journal]:
+        if taken.amount.currency == sale.currency:
+            return postings.charge(sale, taken.charge_id, taken.transaction_id, taken.processing_minor, at)
+        return postings.exchanged_charge(
+            sale,
+            taken.charge_id,
+            taken.transaction_id,
+            taken.amount.amount_minor,
+            taken.processing_minor,
+            taken.amount.currency,
+            at,
+        )
+
+    return booked
+
+
+def _unexpected(taken: Taken, at: dt.datetime) -> list[Journal]:
+    return postings.unexpected_charge(
+        taken.charge_id,
+        taken.transaction_id,
+        taken.amount.amount_minor,
+        taken.processing_minor,
+        taken.amount.currency,
+        at,
+    )
+
+
+async def make(connection: AsyncConnection, order: Order) -> bool:
+    """Writes a new order down; one that costs nothing is paid, which is said at once. False when it was there before."""
+    if not await store.orders.insert(connection, order):
+        return False
+    if order.state == pb.ORDER_STATE_PAID:
+        await announce(connection, events_pb2.OrderPaid(order=order.resource()))
+    return True
 
 
 async def close(connection: AsyncConnection, order: Order, why: str) -> bool:
@@ -104,6 +161,10 @@ async def close(connection: AsyncConnection, order: Order, why: str) -> bool:
     if live is not None:
         await store.payments.save(connection, failed(live, CANCELED, now()))
     canceled = replace(order, state=pb.ORDER_STATE_CANCELED, closing=why)
+    # What was invoiced and is owed no more is taken back by a document as well.
+    await invoicing.credit(
+        connection, order, invoices.CANCELED, order.amount.amount_minor, order.tax_minor, why.replace("_", " "), now()
+    )
     await store.orders.save(connection, canceled)
     await announce(connection, events_pb2.OrderCanceled(order=canceled.resource()))
     return True

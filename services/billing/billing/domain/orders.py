@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from billing.domain.taxes import TaxFacts
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.licensing.v1 import licensing_pb2 as licensing
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.clock import to_timestamp
-from rochdale_kit.money import format_money, require_currency
+from rochdale_kit.money import format_money, require_currency, total
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.signing import canonical_hash
 
@@ -17,23 +19,30 @@ from rochdale_kit.signing import canonical_hash
 OVERDUE = "overdue"
 TERMINATED = "license_terminated"
 
-# No I, L, O, U, and no 0: thirty-one signs that survive a telephone. A prime number of them, so that the check sign
-# finds every single wrong sign and every two that changed places.
-_SIGNS = "123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_REFERENCE_LENGTH = 8
-REFERENCES = len(_SIGNS) ** _REFERENCE_LENGTH
+# What no later event changes, and every payment of the order names by its hash. The period of a LICENSE is none of it:
+# it begins with the activation, after the payment.
+_QUOTED = ("license", "buyer", "seller", "kind", "lines", "tax_lines", "net", "amount", "terms_hash")
+_PERIOD = ("period_start_time", "period_end_time")
 
 
 @dataclass(frozen=True)
 class Order:
-    """An order. Organizations are bare ids; `closing` says why it is being closed, empty when it is not."""
+    """An order. Organizations are bare ids; `closing` says why it is being closed, empty when it is not.
+
+    quote_hash is empty for an order made before there was one: its payments carry terms_hash alone.
+    """
 
     id: str
+    kind: pb.OrderKind.ValueType
     license: str
     buyer: str
     seller: str
+    lines: tuple[pb.OrderLine, ...]
+    tax_lines: tuple[pb.TaxLine, ...]
+    net: Money
     amount: Money
     terms_hash: str
+    quote_hash: str
     payment_reference: str
     create_time: dt.datetime
     due_time: dt.datetime
@@ -41,10 +50,19 @@ class Order:
     state: pb.OrderState.ValueType
     closing: str = ""
     pay_time: dt.datetime | None = None
+    period_start_time: dt.datetime | None = None
+    period_end_time: dt.datetime | None = None
+    refunded_minor: int = 0
+    disputed: bool = False
+    invoice_number: str = ""
 
     @property
     def name(self) -> str:
         return f"orders/{self.id}"
+
+    @property
+    def tax_minor(self) -> int:
+        return self.amount.amount_minor - self.net.amount_minor
 
     def resource(self) -> pb.Order:
         return pb.Order(
@@ -59,29 +77,76 @@ class Order:
             pay_time=to_timestamp(self.pay_time),
             due_time=to_timestamp(self.due_time),
             payment_reference=self.payment_reference,
+            kind=self.kind,
+            period_start_time=to_timestamp(self.period_start_time),
+            period_end_time=to_timestamp(self.period_end_time),
+            lines=self.lines,
+            tax_lines=self.tax_lines,
+            net=self.net,
+            quote_hash=self.quote_hash,
+            refunded=Money(amount_minor=self.refunded_minor, currency=self.amount.currency),
+            invoice_number=self.invoice_number,
+            disputed=self.disputed,
         )
 
 
-def payment_reference(number: int) -> str:
-    """A number below REFERENCES as people write it on a transfer, such as RD-7K3M-9Q2P-5."""
-    signs = []
-    for _ in range(_REFERENCE_LENGTH):
-        number, index = divmod(number, len(_SIGNS))
-        signs.append(index)
-    check = -sum(place * index for place, index in enumerate(signs, start=2)) % len(_SIGNS)
-    text = "".join(_SIGNS[index] for index in signs)
-    return f"RD-{text[:4]}-{text[4:]}-{_SIGNS[check]}"
-
-
-def order_for(
-    license: licensing.License,
+def new_order(
+    *,
     id: str,
+    kind: pb.OrderKind.ValueType,
+    license: str,
+    buyer: str,
+    seller: str,
+    lines: Sequence[pb.OrderLine],
+    tax_lines: Sequence[pb.TaxLine],
+    terms_hash: str,
     reference: str,
     now: dt.datetime,
-    ttl_seconds: int,
+    ttl_seconds: float,
     traceparent: str | None,
+    period: tuple[dt.datetime, dt.datetime] | None = None,
 ) -> Order:
-    """What an agreed license makes its buyer owe; a price of zero is paid at once.
+    """An order of its lines, at least one, and the taxes on them; one that comes to zero is paid at once.
+
+    PERIOD and USAGE have a period. Refuses with CURRENCY_UNKNOWN and CURRENCY_MISMATCH, as `money.total` does.
+    """
+    currency = lines[0].amount.currency
+    net = total(currency, (line.amount for line in lines))
+    amount = total(currency, (net, *(line.amount for line in tax_lines)))
+    free = amount.amount_minor == 0
+    start, end = period or (None, None)
+    order = Order(
+        id=id,
+        kind=kind,
+        license=license,
+        buyer=buyer,
+        seller=seller,
+        lines=tuple(lines),
+        tax_lines=tuple(tax_lines),
+        net=net,
+        amount=amount,
+        terms_hash=terms_hash,
+        quote_hash="",
+        payment_reference=reference,
+        create_time=now,
+        due_time=now + dt.timedelta(seconds=ttl_seconds),
+        traceparent=traceparent,
+        state=pb.ORDER_STATE_PAID if free else pb.ORDER_STATE_OPEN,
+        pay_time=now if free else None,
+        period_start_time=start,
+        period_end_time=end,
+    )
+    return replace(order, quote_hash=quote_hash(order))
+
+
+def quote_hash(order: Order) -> str:
+    """SHA-256 over the canonical JSON of what an order bills."""
+    fields = _QUOTED if order.kind == pb.ORDER_KIND_LICENSE else _QUOTED + _PERIOD
+    return canonical_hash(order.resource(), *fields)
+
+
+def tax_facts(license: licensing.License) -> TaxFacts:
+    """What the taxes on a license's price depend on.
 
     Refuses with CURRENCY_UNKNOWN, and with TERMS_INVALID when the hash is not that of the terms or they have no price:
     an absent price must not read as free.
@@ -92,20 +157,41 @@ def order_for(
             "TERMS_INVALID", f"The terms of {license.name} have no price or another hash.", license=license.name
         )
     require_currency(terms.price.currency)
-    free = terms.price.amount_minor == 0
-    return Order(
-        id=id,
-        license=license.name,
-        buyer=terms.licensee.rsplit("/", 1)[-1],
+    return TaxFacts(
         seller=terms.licensor.rsplit("/", 1)[-1],
-        amount=terms.price,
+        buyer=terms.licensee.rsplit("/", 1)[-1],
+        category=terms.category,
+        kind=pb.ORDER_KIND_LICENSE,
+        net=terms.price,
+    )
+
+
+def order_of_terms(
+    license: licensing.License,
+    tax_lines: Sequence[pb.TaxLine],
+    id: str,
+    reference: str,
+    now: dt.datetime,
+    ttl_seconds: float,
+    traceparent: str | None,
+) -> Order:
+    """What an agreed license makes its buyer owe before access. Refuses as `tax_facts` does."""
+    facts = tax_facts(license)
+    offering = license.terms.offering
+    description = f"License {license.name}" + (f" of {offering}" if offering else "")
+    return new_order(
+        id=id,
+        kind=facts.kind,
+        license=license.name,
+        buyer=facts.buyer,
+        seller=facts.seller,
+        lines=[pb.OrderLine(description=description, amount=facts.net)],
+        tax_lines=tax_lines,
         terms_hash=license.terms_hash,
-        payment_reference=reference,
-        create_time=now,
-        due_time=now + dt.timedelta(seconds=ttl_seconds),
+        reference=reference,
+        now=now,
+        ttl_seconds=ttl_seconds,
         traceparent=traceparent,
-        state=pb.ORDER_STATE_PAID if free else pb.ORDER_STATE_OPEN,
-        pay_time=now if free else None,
     )
 
 

@@ -39,13 +39,36 @@ class Standing(enum.Enum):
 
 
 @dataclass(frozen=True)
+class Taken:
+    """Money as the rail's own books have it: what came in, in the currency it is kept in, and what the rail kept of it.
+
+    available_time: from when on the rail lets us use it.
+    """
+
+    charge_id: str
+    transaction_id: str
+    amount: Money
+    processing_minor: int
+    available_time: dt.datetime
+
+    @property
+    def net_minor(self) -> int:
+        return self.amount.amount_minor - self.processing_minor
+
+
+@dataclass(frozen=True)
 class Seen:
-    """What the rail itself says of an attempt. `amount` and `currency` are what it received, as it counts."""
+    """What the rail itself says of an attempt. `amount` and `currency` are what it received, as it counts.
+
+    SUCCEEDED comes with what was taken: before the rail's books have it, it is PROCESSING.
+    """
 
     standing: Standing
     amount: int = 0
     currency: str = ""
     terms_hash: str = ""
+    quote_hash: str = ""
+    taken: Taken | None = None
     failure_code: str = ""
     intent_id: str = ""
     client_secret: str = ""
@@ -55,7 +78,8 @@ class Seen:
 
 @dataclass(frozen=True)
 class Payment:
-    """One attempt. `refund_due` means that its money does not pay the order and must go back."""
+    """One attempt. `refund_due` means that its money does not pay the order and must go back. `taken` is money that the
+    books have; absent for a transfer, and for a charge older than the books."""
 
     id: str
     order_id: str
@@ -74,6 +98,7 @@ class Payment:
     refund_due: bool = False
     refund_id: str = ""
     settle_time: dt.datetime | None = None
+    taken: Taken | None = None
 
     @property
     def name(self) -> str:
@@ -144,19 +169,23 @@ def judge(payment: Payment, order: Order, seen: Seen, now: dt.datetime) -> Verdi
 
 
 def _judge_money(payment: Payment, order: Order, seen: Seen, now: dt.datetime) -> Verdict:
-    if payment.state == pb.PAYMENT_STATE_SUCCEEDED:
+    if payment.state == pb.PAYMENT_STATE_SUCCEEDED or payment.refund_due or payment.refund_id:
         return Verdict(payment)
+    assert seen.taken is not None, "until the rail's books have it, it is PROCESSING"
+    received = replace(payment, taken=seen.taken)
     if not payment.live:
-        return Verdict(payment if payment.refund_id else replace(payment, refund_due=True))
-    expected = (to_stripe_amount(order.amount), order.amount.currency.lower(), order.terms_hash)
-    if (seen.amount, seen.currency, seen.terms_hash) != expected:
-        # Never what we asked for, so somebody changed it: a person must look.
-        incident = f"received {seen.amount} {seen.currency} for {seen.terms_hash}, expected {expected}"
-        return Verdict(replace(failed(payment, MISMATCH, now), refund_due=True), incident=incident)
+        return Verdict(replace(received, refund_due=True))
+    expected = (to_stripe_amount(order.amount), order.amount.currency.lower(), order.terms_hash, order.quote_hash)
+    got = (seen.amount, seen.currency, seen.terms_hash, seen.quote_hash)
+    if got != expected:
+        # Never what we asked for, so somebody changed it: a person must look. A payment of an order that is older than
+        # quotes has no quote_hash, as the order has none.
+        incident = f"received {got}, expected {expected}"
+        return Verdict(replace(failed(received, MISMATCH, now), refund_due=True), incident=incident)
     # An overdue order is paid by money that was faster than its closing; a license that ended cannot be.
     if order.state != pb.ORDER_STATE_OPEN or order.closing == TERMINATED:
-        return Verdict(replace(failed(payment, NOT_OPEN, now), refund_due=True))
-    return Verdict(replace(payment, state=pb.PAYMENT_STATE_SUCCEEDED, failure_code="", settle_time=now), pays=True)
+        return Verdict(replace(failed(received, NOT_OPEN, now), refund_due=True))
+    return Verdict(replace(received, state=pb.PAYMENT_STATE_SUCCEEDED, failure_code="", settle_time=now), pays=True)
 
 
 def failed(payment: Payment, code: str, now: dt.datetime) -> Payment:

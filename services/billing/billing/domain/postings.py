@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from billing.domain.ledger import PLATFORM, Journal, book_of, lines
+from rochdale.type.v1.money_pb2 import Money
 
 STRIPE = "stripe"
 BANK = "bank"
@@ -61,6 +62,15 @@ class Sources:
         return self.reserve_minor + self.available_minor + self.receivable_minor
 
 
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Money that moved at a rail: its own reference of it, and how much, positive, in the currency it keeps."""
+
+    rail: str
+    reference: str
+    amount: Money
+
+
 # Money comes in
 
 
@@ -80,6 +90,42 @@ def charge(sale: Sale, charge_id: str, transaction: str, processing_minor: int, 
             at,
             transaction,
         )
+    ]
+
+
+def exchanged_charge(
+    sale: Sale,
+    charge_id: str,
+    transaction: str,
+    brought_minor: int,
+    processing_minor: int,
+    brought_currency: str,
+    at: dt.datetime,
+) -> list[Journal]:
+    """A card paid an order, and Stripe keeps the money in another currency. What is owed stays in the order's own; the
+    exchange account of each currency shows what became of which, by the transaction's rate."""
+    return [
+        Journal(
+            PLATFORM,
+            "charge",
+            f"charge:{charge_id}",
+            sale.currency,
+            lines(("fx", sale.gross_minor), *_earned(sale)),
+            at,
+        ),
+        Journal(
+            PLATFORM,
+            "charge_exchanged",
+            f"exchange:{charge_id}",
+            brought_currency,
+            lines(
+                ("stripe:pending", brought_minor - processing_minor),
+                ("processing_fees", processing_minor),
+                ("fx", -brought_minor),
+            ),
+            at,
+            transaction,
+        ),
     ]
 
 
@@ -185,6 +231,18 @@ def matched_from_suspense(sale: Sale, bank_reference: str, at: dt.datetime) -> l
             at,
         )
     ]
+
+
+def swept(transaction: str, net_minor: int, currency: str, at: dt.datetime) -> list[Journal]:
+    """Stripe paid the market's own balance to its bank (net_minor below zero), or got money from there."""
+    parts = lines(("stripe:available", net_minor), ("bank", -net_minor))
+    return [Journal(PLATFORM, "swept", f"swept:{transaction}", currency, parts, at, transaction)]
+
+
+def stripe_fee(transaction: str, net_minor: int, currency: str, at: dt.datetime) -> list[Journal]:
+    """Stripe took a fee that belongs to no charge (net_minor below zero), or gave one back."""
+    parts = lines(("stripe:available", net_minor), ("processing_fees", -net_minor))
+    return [Journal(PLATFORM, "stripe_fee", f"stripe_fee:{transaction}", currency, parts, at, transaction)]
 
 
 # The cooperative's share
@@ -473,41 +531,53 @@ def refund_owed(refund_id: str, buyer: str, sale: Sale, parts: Parts, taken: Sou
     ]
 
 
-def refund_paid(
-    refund_id: str, buyer: str, currency: str, amount_minor: int, rail: str, external_ref: str, at: dt.datetime
-) -> list[Journal]:
-    """The buyer has it."""
-    return [
-        Journal(
-            PLATFORM,
-            "refund_paid",
-            # A refund that a card did not take may be paid again, by bank.
-            f"refund_paid:{refund_id}:{rail}",
-            currency,
-            lines(
-                (f"buyer:{buyer}:credit", amount_minor),
-                ("stripe:available" if rail == STRIPE else "bank", -amount_minor),
-            ),
-            at,
-            external_ref,
-        )
-    ]
+def refund_paid(refund_id: str, buyer: str, owed: Money, moved: Movement, at: dt.datetime) -> list[Journal]:
+    """The buyer has it. A refund that a card did not take may be paid again, by bank."""
+    return _moved(
+        "refund_paid",
+        f"refund_paid:{refund_id}:{moved.rail}",
+        (f"buyer:{buyer}:credit", owed.amount_minor),
+        owed.currency,
+        moved,
+        at,
+    )
 
 
-def refund_bounced(
-    refund_id: str, buyer: str, currency: str, amount_minor: int, external_ref: str, at: dt.datetime
-) -> list[Journal]:
+def refund_bounced(refund_id: str, buyer: str, owed: Money, moved: Movement, at: dt.datetime) -> list[Journal]:
     """The card's bank did not take it: the buyer's credit again."""
+    return _moved(
+        "refund_bounced",
+        f"refund_bounced:{refund_id}",
+        (f"buyer:{buyer}:credit", -owed.amount_minor),
+        owed.currency,
+        moved,
+        at,
+    )
+
+
+def _moved(
+    kind: str, key: str, owed: tuple[str, int], currency: str, moved: Movement, at: dt.datetime
+) -> list[Journal]:
+    """A movement at a rail against one account. In another currency, the exchange account of each stands between."""
+    amount_minor = owed[1]
+    account = "stripe:available" if moved.rail == STRIPE else "bank"
+    sign = -1 if amount_minor > 0 else 1
+    there = (account, sign * moved.amount.amount_minor)
+    if moved.amount.currency == currency:
+        # What the rail says it moved is what we said; another amount is exchange as well.
+        difference = -amount_minor - there[1]
+        return [Journal(PLATFORM, kind, key, currency, lines(owed, there, ("fx", difference)), at, moved.reference)]
     return [
+        Journal(PLATFORM, kind, key, currency, lines(owed, ("fx", -amount_minor)), at),
         Journal(
             PLATFORM,
-            "refund_bounced",
-            f"refund_bounced:{refund_id}",
-            currency,
-            lines(("stripe:available", amount_minor), (f"buyer:{buyer}:credit", -amount_minor)),
+            f"{kind}_exchanged",
+            f"{key}:exchange",
+            moved.amount.currency,
+            lines(there, ("fx", -there[1])),
             at,
-            external_ref,
-        )
+            moved.reference,
+        ),
     ]
 
 
@@ -605,25 +675,21 @@ def dispute_won(
 
 
 def dispute_lost(
-    dispute_id: str, sale: Sale, held_minor: int, parts: Parts, taken: Sources, at: dt.datetime
+    dispute_id: str, sale: Sale, held: Money, parts: Parts, taken: Sources, at: dt.datetime
 ) -> list[Journal]:
     """The buyer keeps it: borne as a refund is; what the bank took beyond the order is exchange, the market's."""
     key = f"dispute_lost:{dispute_id}"
-    return [
-        Journal(
-            PLATFORM,
-            "dispute_lost",
-            key,
-            sale.currency,
-            lines(
-                *_borne(sale.cooperative, parts, taken),
-                ("fx", held_minor - parts.total_minor),
-                ("dispute:held", -held_minor),
-            ),
-            at,
-        ),
-        *_lost(key, sale.cooperative, sale.currency, taken, at),
-    ]
+    borne, total = _borne(sale.cooperative, parts, taken), parts.total_minor
+    lost = _lost(key, sale.cooperative, sale.currency, taken, at)
+    if held.currency == sale.currency:
+        rest = held.amount_minor - total
+        whole = lines(*borne, ("fx", rest), ("dispute:held", -held.amount_minor))
+        return [Journal(PLATFORM, "dispute_lost", key, sale.currency, whole, at), *lost]
+    exchanged = lines(("fx", held.amount_minor), ("dispute:held", -held.amount_minor))
+    there = Journal(PLATFORM, "dispute_lost_exchanged", f"{key}:exchange", held.currency, exchanged, at)
+    if not total:
+        return [there]
+    return [Journal(PLATFORM, "dispute_lost", key, sale.currency, lines(*borne, ("fx", -total)), at), there, *lost]
 
 
 # The cooperative's own book

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from billing import store
 from billing.domain import orders, payments
 from billing.domain.orders import Order
 from billing.domain.payments import Payment
 from billing.rail import RailUnavailable
 from billing.service.base import READERS, Context, Occupied, Parts, last, organization, visible
-from billing.settlement import pay
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit import paging
 from rochdale_kit.clock import new_id, now
 from rochdale_kit.database import first_answer, remember
 from rochdale_kit.identity import caller, roles
-from rochdale_kit.money import require_currency, to_stripe_amount
-from rochdale_kit.refusals import Refusal, not_found
+from rochdale_kit.money import to_stripe_amount
+from rochdale_kit.refusals import not_found
 
 ACCESS = {
     "GetOrder": READERS,
     "ListOrders": READERS,
     "StartPayment": roles(identity_pb2.ROLE_BUYER),
     "GetPayment": READERS,
-    "ConfirmBankTransfer": roles(identity_pb2.ROLE_OPERATOR),
 }
 
 
@@ -107,47 +103,3 @@ class Orders(Parts):
         if payment is None or payment.order_id != order.id:
             raise not_found(request.name)
         return payment.resource(for_buyer=caller().organization == order.buyer)
-
-    async def ConfirmBankTransfer(self, request: pb.ConfirmBankTransferRequest, context: Context) -> pb.Order:
-        return await self.making_way(lambda: self._confirm(request))
-
-    async def _confirm(self, request: pb.ConfirmBankTransferRequest) -> pb.Order:
-        at = now()
-        async with self._database.read() as connection:
-            order = await visible(connection, request.order, request.order)
-        with self._settlement.purchase(order):
-            async with self._database.begin() as connection:
-                if earlier := await first_answer(connection, caller().organization, request, pb.Order):
-                    return earlier
-                locked = await store.orders.lock(connection, order.id)
-                assert locked is not None, "orders are never deleted"
-                orders.check_open(locked)
-                require_currency(request.amount.currency)
-                orders.check_transfer(locked, request.amount)
-                reference = _trimmed(request.bank_reference)
-                if not await store.orders.claim_transfer(connection, reference, locked.id, caller().key, at):
-                    raise orders.bank_reference_used(reference)
-                live = await store.payments.live_of(connection, locked.id)
-                if live is not None and live.method != pb.PAYMENT_METHOD_BANK_TRANSFER:
-                    raise Occupied(locked, live)
-                if live is None:
-                    live = Payment(
-                        id=new_id("pay"),
-                        order_id=locked.id,
-                        method=pb.PAYMENT_METHOD_BANK_TRANSFER,
-                        state=pb.PAYMENT_STATE_PENDING,
-                        amount=locked.amount,
-                        payment_reference=locked.payment_reference,
-                        create_time=at,
-                    )
-                    await store.payments.insert(connection, live)
-                await store.payments.save(connection, replace(live, state=pb.PAYMENT_STATE_SUCCEEDED, settle_time=at))
-                paid = await pay(connection, replace(locked, pay_time=at))
-                return await remember(connection, caller().organization, request, paid.resource())
-
-
-def _trimmed(bank_reference: str) -> str:
-    """Spaces around a reference are a slip of the hand, and must not make a second one of it."""
-    if trimmed := bank_reference.strip():
-        return trimmed
-    raise Refusal("REQUEST_INVALID", "bank_reference: must not be blank.", field="bank_reference", rule="blank")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.domain.payments import LIVE, Payment
+from billing.domain.payments import LIVE, Payment, Taken
 from billing.store.tables import incident_table, order_table, payment_table
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.type.v1.money_pb2 import Money
@@ -42,10 +42,22 @@ def payment_of(row: Any) -> Payment:
         refund_due=row.refund_due,
         refund_id=row.refund_id,
         settle_time=row.settle_time,
+        taken=_taken(row) if row.transaction_id else None,
+    )
+
+
+def _taken(row: Any) -> Taken:
+    return Taken(
+        charge_id=row.charge_id,
+        transaction_id=row.transaction_id,
+        amount=Money(amount_minor=row.taken_minor, currency=row.taken_currency),
+        processing_minor=row.processing_minor,
+        available_time=row.available_time,
     )
 
 
 def _changing(payment: Payment) -> dict[str, object]:
+    taken = payment.taken
     return {
         "state": payment.state,
         "intent_id": payment.intent_id,
@@ -56,6 +68,12 @@ def _changing(payment: Payment) -> dict[str, object]:
         "refund_due": payment.refund_due,
         "refund_id": payment.refund_id,
         "settle_time": payment.settle_time,
+        "charge_id": taken.charge_id if taken else "",
+        "transaction_id": taken.transaction_id if taken else "",
+        "taken_minor": taken.amount.amount_minor if taken else 0,
+        "taken_currency": taken.amount.currency if taken else "",
+        "processing_minor": taken.processing_minor if taken else 0,
+        "available_time": taken.available_time if taken else None,
     }
 
 
@@ -87,6 +105,29 @@ async def live_of(connection: AsyncConnection, order_id: str) -> Payment | None:
     """The attempt that may still succeed; the database allows one."""
     row = (await connection.execute(_select.where(_table.c.order_id == order_id, _table.c.state.in_(LIVE)))).first()
     return payment_of(row) if row is not None else None
+
+
+async def succeeded(connection: AsyncConnection, order_id: str) -> Payment | None:
+    """The payment that paid an order; the database allows one."""
+    statement = _select.where(_table.c.order_id == order_id, _table.c.state == pb.PAYMENT_STATE_SUCCEEDED)
+    row = (await connection.execute(statement)).first()
+    return payment_of(row) if row is not None else None
+
+
+async def to_clear(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[Payment]:
+    """Payments whose money the rail lets us use by now, and whose journal does not say so yet. Held, and skipped where
+    another replica holds them."""
+    statement = (
+        _select.where(_table.c.available_time <= now, _table.c.clear_time.is_(None))
+        .order_by(_table.c.available_time)
+        .limit(limit)
+        .with_for_update(of=_table, skip_locked=True)
+    )
+    return [payment_of(row) for row in await connection.execute(statement)]
+
+
+async def cleared(connection: AsyncConnection, ids: Iterable[str], now: dt.datetime) -> None:
+    await connection.execute(_table.update().where(_table.c.id.in_(list(ids))).values(clear_time=now))
 
 
 async def to_ask(

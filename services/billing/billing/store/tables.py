@@ -14,7 +14,8 @@ order_table = sa.Table(
     "order",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("license", sa.Text, nullable=False, unique=True),
+    # One LICENSE for each; one PERIOD and one USAGE for each period of it.
+    sa.Column("license", sa.Text, nullable=False),
     sa.Column("buyer", sa.Text, nullable=False),
     sa.Column("seller", sa.Text, nullable=False),
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
@@ -27,6 +28,16 @@ order_table = sa.Table(
     sa.Column("state", sa.SmallInteger, nullable=False),
     sa.Column("closing", sa.Text, nullable=False),
     sa.Column("pay_time", TIME),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("net_minor", sa.BigInteger, nullable=False),
+    # The lines and tax lines, as an Order of the contract.
+    sa.Column("billed", sa.LargeBinary, nullable=False),
+    sa.Column("quote_hash", sa.Text, nullable=False),
+    sa.Column("period_start_time", TIME),
+    sa.Column("period_end_time", TIME),
+    sa.Column("refunded_minor", sa.BigInteger, nullable=False),
+    sa.Column("disputed", sa.Boolean, nullable=False),
+    sa.Column("invoice_number", sa.Text, nullable=False),
 )
 payment_table = sa.Table(
     "payment",
@@ -48,14 +59,30 @@ payment_table = sa.Table(
     sa.Column("settle_time", TIME),
     # When the rail was last asked about it, answer or not.
     sa.Column("ask_time", TIME, nullable=False),
+    # What it took, in minor units, what the rail kept of that, and where the rail's own books have it.
+    sa.Column("charge_id", sa.Text, nullable=False),
+    sa.Column("transaction_id", sa.Text, nullable=False),
+    sa.Column("taken_minor", sa.BigInteger, nullable=False),
+    sa.Column("taken_currency", sa.Text, nullable=False),
+    sa.Column("processing_minor", sa.BigInteger, nullable=False),
+    # When the rail lets us use it, and when our books said so.
+    sa.Column("available_time", TIME),
+    sa.Column("clear_time", TIME),
 )
 bank_transfer_table = sa.Table(
     "bank_transfer",
     metadata,
     sa.Column("bank_reference", sa.Text, primary_key=True),
-    sa.Column("order_id", sa.Text, sa.ForeignKey("order.id"), nullable=False, unique=True),
+    # Absent while it waits in suspense.
+    sa.Column("order_id", sa.Text, sa.ForeignKey("order.id")),
     sa.Column("confirmed_by", sa.Text, nullable=False),
     sa.Column("confirm_time", TIME, nullable=False),
+    # What arrived; absent for a transfer of ours, which gave money back.
+    sa.Column("amount_minor", sa.BigInteger),
+    sa.Column("currency", sa.Text),
+    sa.Column("text", sa.Text, nullable=False),
+    # Why it pays no order; it stays as it was when an operator finds the order.
+    sa.Column("suspense_reason", sa.Text, nullable=False),
 )
 incident_table = sa.Table(
     "incident",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import dataclass
 
 from licensing.domain.deals import Deal
 from rochdale.billing.v1 import billing_pb2
@@ -16,7 +17,16 @@ from rochdale_kit.signing import canonical_hash
 # An emergency of the board lapses after this long; no term is extended by more.
 LONGEST_SUSPENSION = dt.timedelta(days=30)
 MEMBER_RECALL = "MEMBER_RECALL"
+BILLING = "billing/"
 LIVE = (pb.LICENSE_STATE_AGREED, pb.LICENSE_STATE_ACTIVE, pb.LICENSE_STATE_SUSPENDED)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What billing said last of a license: how often it has spoken, and why it holds the license; "" if it does not."""
+
+    sequence: int
+    held: str
 
 
 def require_vacancy(deal: Deal, rule: governance_pb2.SharingRule, of_offering: int, of_rule: int) -> None:
@@ -60,6 +70,7 @@ def agreed(
         agree_time=to_timestamp(at),
         emergency_suspension=True,
         member_recall=rule.member_recall,
+        price_plan=deal.plan,
     )
     return pb.License(
         name=name,
@@ -78,28 +89,48 @@ def activated(before: pb.License, at: dt.datetime) -> pb.License:
     return after
 
 
-def suspended(before: pb.License, emergency: str, at: dt.datetime) -> pb.License:
-    """Interrupted by an emergency prohibition, or by another one while it already is."""
+def suspended(before: pb.License, cause: str, at: dt.datetime) -> pb.License:
+    """Interrupted, or interrupted by something else from now on.
+
+    cause: the name of an emergency, or held_by(reason). Time is counted anew where one kind of cause takes the other's
+    place: what an emergency took is added to the term by then, and what billing holds never is. From one emergency to
+    the next it runs on.
+    """
     after = _copy(before, pb.LICENSE_STATE_SUSPENDED)
-    after.suspended_by = emergency
+    after.suspended_by = cause
     if before.state != pb.LICENSE_STATE_SUSPENDED:
+        after.suspension_count += 1
+    if before.state != pb.LICENSE_STATE_SUSPENDED or is_held(before) != is_held(after):
+        after.end_time.FromDatetime(end_of(before, at))
         after.suspend_time.FromDatetime(at)
     return after
 
 
 def resumed(before: pb.License, at: dt.datetime) -> pb.License:
-    """In force again, its term longer by as long as it was interrupted."""
+    """In force again, its term longer by as long as an emergency interrupted it."""
     after = _copy(before, pb.LICENSE_STATE_ACTIVE)
     after.end_time.FromDatetime(end_of(before, at))
-    after.ClearField("suspend_time")
-    after.suspended_by = ""
-    return after
+    return _no_longer_suspended(after)
+
+
+def held_by(reason: str) -> str:
+    """The cause of a suspension for money, as billing gave it."""
+    return f"{BILLING}{reason}"
+
+
+def is_held(license: pb.License) -> bool:
+    """Whether money, and nothing else, suspends a license."""
+    return license.suspended_by.startswith(BILLING)
 
 
 def end_of(license: pb.License, at: dt.datetime) -> dt.datetime:
-    """When an active license ends, or a suspended one would if it were resumed now."""
+    """When a license ends: as it says, or if an emergency suspends it, as it would if it were resumed now.
+
+    Nobody's term grows because they did not pay, used all they had bought, or took a payment back: it would be a way to
+    buy less and have it for longer.
+    """
     end = from_timestamp(license.end_time)
-    if license.state != pb.LICENSE_STATE_SUSPENDED:
+    if license.state != pb.LICENSE_STATE_SUSPENDED or is_held(license):
         return end
     return end + min(max(at - from_timestamp(license.suspend_time), dt.timedelta(0)), LONGEST_SUSPENSION)
 
@@ -146,6 +177,11 @@ def require_live(license: pb.License, at: dt.datetime) -> None:
         )
 
 
+def bills_its_start(order: billing_pb2.Order) -> bool:
+    """Whether a license waits for this order; later periods and use are billed of one that is in force."""
+    return order.kind in (billing_pb2.ORDER_KIND_UNSPECIFIED, billing_pb2.ORDER_KIND_LICENSE)
+
+
 def require_order(license: pb.License | None, order: billing_pb2.Order) -> pb.License:
     """The license an order bills. Anything else is kept for an operator: a license is there before its order."""
     if license is None:
@@ -155,13 +191,23 @@ def require_order(license: pb.License | None, order: billing_pb2.Order) -> pb.Li
             Kind.STATE,
             order=order.name,
         )
-    if order.terms_hash != license.terms_hash or order.amount != license.terms.price:
+    if (
+        order.terms_hash != license.terms_hash
+        or (order.net if order.HasField("net") else order.amount) != license.terms.price
+    ):
         raise Refusal(
             "ORDER_MISMATCH",
             f"{order.name} bills other terms than those of {license.name}.",
             Kind.STATE,
             order=order.name,
         )
+    return license
+
+
+def require_known(license: pb.License | None, name: str) -> pb.License:
+    """The license that money is about. Anything else is kept for an operator: a license is there before its order."""
+    if license is None:
+        raise Refusal("LICENSE_UNKNOWN", f"{name} does not exist.", Kind.STATE, license=name)
     return license
 
 
