@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from stripe import api_version
 from . import accounts, forms
 from .errors import Json, StripeError, invalid, not_modeled
 from .expansion import render
-from .faults import REQUEST_FAULTS, Fault, Faults
+from .faults import READ_FAULTS, REQUEST_FAULTS, Fault, Faults
 from .routes import ROUTES
 from .routes.table import Route
 from .unit import Unit
@@ -25,15 +26,24 @@ KEY_LIFE_SECONDS = 24 * 3600
 
 NewUnit = Callable[..., Unit]
 Announce = Callable[[list[Json]], None]
+Delivered = Callable[[float], Awaitable[None]]
 DropConnection = Callable[[Request], None]
 
 
 class Api:
     """Answers every request under `/v1`."""
 
-    def __init__(self, new_unit: NewUnit, announce: Announce, faults: Faults, drop_connection: DropConnection) -> None:
+    def __init__(
+        self,
+        new_unit: NewUnit,
+        announce: Announce,
+        delivered: Delivered,
+        faults: Faults,
+        drop_connection: DropConnection,
+    ) -> None:
         self._new_unit = new_unit
         self._announce = announce
+        self._delivered = delivered
         self._faults = faults
         self._drop_connection = drop_connection
         self._in_progress: set[tuple[str | None, str]] = set()
@@ -71,7 +81,7 @@ class Api:
             return _json(problem.status, {"error": problem.error}, headers)
 
     async def _faulty(self, request: Request, unit: Unit, text: str, headers: dict[str, str]) -> Response:
-        kinds = REQUEST_FAULTS if request.method == "POST" else REQUEST_FAULTS[:3]
+        kinds = REQUEST_FAULTS if request.method == "POST" else READ_FAULTS
         fault = self._faults.take(kinds, request.url.path)
         if fault is not None and fault.kind == "429":
             raise StripeError(
@@ -80,11 +90,19 @@ class Api:
                 " https://stripe.com/docs/rate-limits.",
                 code="rate_limit",
             )
-        response = self._respond(request, unit, text, headers, fault)
+        if fault is not None and fault.kind == "timeout":
+            # Nothing was done, which the caller cannot tell from an answer that was lost.
+            await asyncio.sleep(fault.seconds)
+            response = Response(status_code=504)
+        else:
+            response = self._respond(request, unit, text, headers, fault)
+        if fault is not None and fault.kind == "deliver_before_response":
+            with contextlib.suppress(TimeoutError):
+                await self._delivered(fault.seconds)
         if fault is not None and fault.kind == "slow":
             # After the work, so that a webhook may overtake the answer, as it may at Stripe.
             await asyncio.sleep(fault.seconds)
-        if fault is not None and fault.kind == "lose_response_after_commit":
+        if fault is not None and fault.kind in ("lose_response_after_commit", "timeout"):
             self._drop_connection(request)
             await asyncio.sleep(0)  # lets the server notice, so that it does not write to a dead line
         return response

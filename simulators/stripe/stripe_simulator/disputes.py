@@ -206,6 +206,8 @@ def check_open(dispute: Json) -> None:
 def _closed(unit: Unit, dispute: Json, status: str) -> Json:
     dispute["status"] = status
     unit.put("dispute", dispute)
+    for action in ("dispute_deadline", "close_inquiry"):
+        unit.delete("timer", f"{action}:{dispute['id']}")
     unit.emit("charge.dispute.closed", dispute)
     return dispute
 

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass
 
 from .errors import Json
 
-REQUEST_FAULTS = ("429", "500", "slow", "lose_response_after_commit")
+READ_FAULTS = ("429", "500", "slow", "timeout")
+REQUEST_FAULTS = (*READ_FAULTS, "lose_response_after_commit", "deliver_before_response")
 WEBHOOK_FAULTS = (
     "webhook_duplicate",
     "webhook_reorder",
@@ -20,8 +21,9 @@ class Fault:
     """One fault waiting to happen `count` times.
 
     `match` narrows it: the beginning of the path for requests (`/v1/refunds`), of the event type for webhooks.
-    `seconds` is the length of `slow` and `webhook_delay`. `stored` makes a `500` be remembered under its
-    idempotency key, as Stripe does when it fails midway; otherwise it fails before the endpoint began.
+    `seconds` is the length of `slow`, `timeout` and `webhook_delay`, and the most that `deliver_before_response` waits.
+    `stored` makes a `500` be remembered under its idempotency key, as Stripe does when it fails midway; otherwise it
+    fails before the endpoint began.
     """
 
     kind: str

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from . import money, payments, sessions
+from . import money, payments, sessions, setup_intents
 from .errors import Json, StripeError
 from .unit import Unit
 
@@ -62,30 +62,38 @@ class Pages:
         """The page on which a card's bank asks its holder; the form's field `answer` is `complete` or `fail`."""
         form = await read_form(request)
         unit = self._new_unit(request)
-        intent = unit.find("payment_intent", request.path_params["id"])
+        ident = request.path_params["id"]
+        kind = "setup_intent" if ident.startswith("seti_") else "payment_intent"
+        intent = unit.find(kind, ident)
         if intent is None or request.query_params.get("key") != intent["client_secret"]:
             return html_page("There is no such payment.", status=404)
         if intent["status"] != "requires_action":
             return html_page("This payment needs no authentication any more.", status=410)
         if request.method != "POST":
+            question = "do you want to keep this card for later payments"
+            if kind == "payment_intent":
+                amount = escape(money.display(intent["amount"], intent["currency"]))
+                question = f"do you want to pay <strong>{amount}</strong>"
             return html_page(
-                f"<p>The card's bank asks: do you want to pay"
-                f" <strong>{escape(money.display(intent['amount'], intent['currency']))}</strong>?</p><form method=post>"
+                f"<p>The card's bank asks: {question}?</p><form method=post>"
                 "<button name=answer value=complete>Complete authentication</button>"
                 "<button name=answer value=fail>Fail authentication</button></form>"
             )
+        authenticate = setup_intents.authenticate if kind == "setup_intent" else payments.authenticate
         try:
-            intent = payments.authenticate(unit, intent, passed=form.get("answer") == "complete")
+            intent = authenticate(unit, intent, passed=form.get("answer") == "complete")
         except StripeError as problem:
             if not problem.commits:
                 raise
-            intent = unit.need("payment_intent", intent["id"])
-        session = sessions.follow(unit, intent)
+            intent = unit.need(kind, ident)
+        session = sessions.follow(unit, intent) if kind == "payment_intent" else None
         self._announce(unit.commit())
         if session is not None and session["status"] == "complete":
             return _to_success(session)
         if intent["_return_url"] is None:
-            return html_page(f"<p>Done: the payment is now {escape(intent['status'])}. You may close this page.</p>")
+            return html_page(
+                f"<p>Done: the {kind.split('_')[0]} is now {escape(intent['status'])}. You may close this page.</p>"
+            )
         return RedirectResponse(_return_url(intent), 303)
 
     def _checkout_form(self, session: Json, problem: str = "", status: int = 200) -> Response:
@@ -141,10 +149,12 @@ def _to_success(session: Json) -> Response:
 
 def _return_url(intent: Json) -> str:
     parts = urlsplit(intent["_return_url"])
+    kind = intent["object"]
+    failed = intent["last_setup_error" if kind == "setup_intent" else "last_payment_error"]
     outcome = {
-        "payment_intent": intent["id"],
-        "payment_intent_client_secret": intent["client_secret"],
-        "redirect_status": "failed" if intent["last_payment_error"] else "succeeded",
+        kind: intent["id"],
+        f"{kind}_client_secret": intent["client_secret"],
+        "redirect_status": "failed" if failed else "succeeded",
     }
     query = "&".join(filter(None, (parts.query, urlencode(outcome))))
     return urlunsplit(parts._replace(query=query))

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from . import objects
 from .accounts import connect_state
 from .api import KEY_LIFE_SECONDS, Api
+from .banks import Banks
 from .clock import Clock, checked_advance
 from .control import Control
 from .errors import Json
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 METHODS = ["GET", "POST", "DELETE", "PUT", "PATCH"]
 TIMER_POLL_SECONDS = 0.1
+# What a buyer's bank answers after `processing_seconds`, or at once when asked to settle.
+BANK_ANSWERS = ("settle_payment", "end_refund")
 
 
 class _Server(uvicorn.Server):
@@ -48,8 +51,8 @@ class StripeSimulator:
 
     `state_path` names the journal that the next start resumes from; None keeps everything in memory.
     `webhook_url` with `webhook_secret` is an endpoint that hears every event of the platform, the `connect_` pair one
-    that hears every event of connected accounts. `clock` gives seconds since 1970,
-    `new_id(prefix)` an id. A bank debit stays processing for `processing_seconds` of the clock. An undelivered
+    that hears every event of connected accounts. `clock` gives seconds since 1970, `new_id(prefix)` an id. A bank
+    answers a debit, or a refund that it does not take at once, after `processing_seconds` of the clock. An undelivered
     webhook is tried again after `retry_seconds`, then after twice as long each time up to `retry_most_seconds`.
     """
 
@@ -83,10 +86,11 @@ class StripeSimulator:
             self.add_webhook(webhook_url, webhook_secret or "")
         if connect_webhook_url is not None:
             self.add_webhook(connect_webhook_url, connect_webhook_secret or "", connect=True)
-        api = Api(self._new_unit, self.webhooks.schedule, self.faults, self._drop_connection)
+        api = Api(self._new_unit, self.webhooks.schedule, self.webhooks.drained, self.faults, self._drop_connection)
         pages = Pages(self._new_unit, self.webhooks.schedule)
         control = Control(self._new_unit, self.webhooks.schedule)
         onboarding = Onboarding(self._new_unit, self.webhooks.schedule)
+        banks = Banks(self._new_unit, self.webhooks.schedule)
         self.app = Starlette(
             routes=[
                 Route("/_simulator/faults", self._faults_asked, methods=["GET", "POST", "DELETE"]),
@@ -94,6 +98,9 @@ class StripeSimulator:
                 Route("/_simulator/settle", self._settle_asked, methods=["POST"]),
                 Route("/_simulator/clock", self._clock_asked, methods=["GET", "POST"]),
                 Route("/_simulator/accounts/{id}/{act}", control.account, methods=["POST"]),
+                Route("/_simulator/disputes", banks.dispute, methods=["POST"]),
+                Route("/_simulator/disputes/{id}/decide", banks.decide, methods=["POST"]),
+                Route("/_simulator/refunds/{id}/fail", banks.fail_refund, methods=["POST"]),
                 Route("/connect/onboarding/{id}", onboarding.answer, methods=["GET", "POST"]),
                 Route("/c/pay/{id}", pages.checkout, methods=["GET", "POST"]),
                 Route("/authenticate/{id}", pages.authenticate, methods=["GET", "POST"]),
@@ -152,7 +159,7 @@ class StripeSimulator:
     def settle(self, *, debits_at_once: bool = False) -> int:
         """Does what the clock has made due: bank debits end, open sessions expire. Returns how many it did.
 
-        With `debits_at_once` bank debits do not wait for the clock.
+        With `debits_at_once` bank debits, and refunds under way, do not wait for the clock.
         """
         done = 0
         while timer := self._next_timer(self._clock.now(), debits_at_once=debits_at_once):
@@ -185,7 +192,7 @@ class StripeSimulator:
         due = (
             timer
             for timer in self._store.rows("timer")
-            if timer["due"] <= until or (debits_at_once and timer["action"] == "settle_payment")
+            if timer["due"] <= until or (debits_at_once and timer["action"] in BANK_ANSWERS)
         )
         return min(due, key=operator.itemgetter("due"), default=None)
 
@@ -203,15 +210,19 @@ class StripeSimulator:
         paid, refunded, fees = Counter[str](), Counter[str](), Counter[str]()
         for charge in charges:
             if charge["status"] == "succeeded":
-                paid[charge["currency"]] += charge["amount"]
-                refunded[charge["currency"]] += charge["amount_refunded"]
+                paid[charge["currency"]] += charge["amount_captured"]
+        for refund in platform.rows("refund"):
+            if refund["status"] != "failed":
+                refunded[refund["currency"]] += refund["amount"]
         for moved in platform.rows("balance_transaction"):
             fees[moved["currency"]] += moved["fee"]
         return {
             "charges": Counter(charge["status"] for charge in charges),
             "payment_intents": Counter(row["status"] for row in self._store.rows("payment_intent")),
             "checkout_sessions": Counter(row["status"] for row in self._store.rows("checkout.session")),
+            "setup_intents": Counter(row["status"] for row in self._store.rows("setup_intent")),
             "refunds": len(list(platform.rows("refund"))),
+            "disputes": Counter(row["status"] for row in self._store.rows("dispute")),
             "customers": len(list(self._store.rows("customer"))),
             "balance_transactions": len(list(platform.rows("balance_transaction"))),
             "events": Counter(row["type"] for row in self._store.rows("event")),
