@@ -5,10 +5,14 @@ from pathlib import Path
 from billing.attempts import Attempts
 from billing.clearing import Clearing
 from billing.config import Config, split_secrets
+from billing.disputing import Disputing
 from billing.door import door
 from billing.events import LicensingEvents
 from billing.keeper import Keeper
 from billing.rail import Rail
+from billing.refunding import Refunding
+from billing.returning import Returning
+from billing.returns import Returns
 from billing.service.billing import ACCESS, DESCRIPTOR, BillingService
 from billing.settlement import Settlement
 from billing.tax import adapter
@@ -39,9 +43,13 @@ async def build(config: Config) -> Service:
     attempts = Attempts(database, rail, settlement)
     tax = adapter(config.tax_table)
     keeper = Keeper(database, attempts, config)
-    inbox = Inbox(database, attempts, settlement, telemetry)
+    refunding = Refunding(database, attempts, Returns(rail) if rail is not None else None)
+    disputing = Disputing(database, refunding)
+    inbox = Inbox(database, attempts, settlement, refunding, disputing, telemetry)
     events = LicensingEvents(config.order_ttl_seconds, tax)
-    billing = BillingService(database, attempts, settlement, config.public_url, cards=rail is not None)  # type: ignore[abstract] # until every part is there
+    billing = BillingService(  # type: ignore[abstract] # until every part is there
+        database, attempts, settlement, refunding, disputing, config.public_url, cards=rail is not None
+    )
 
     service = Service("billing", telemetry)
     service.serve_grpc(
@@ -72,6 +80,7 @@ async def build(config: Config) -> Service:
         for number in range(WEBHOOK_WORKERS):
             service.loop(f"webhooks {number}", inbox.run)
         service.loop("sweep", keeper.sweep)
+        service.loop("returns", Returning(database, refunding, disputing, config).run)
         service.close(rail.close)
     # Stripe is no part of health: while it is away, orders are made and bank transfers confirmed.
     service.check("database", database.check)

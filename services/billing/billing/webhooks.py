@@ -15,8 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing import store
 from billing.attempts import Attempts
+from billing.disputing import Disputing
 from billing.rail import RailRefused, RailUnavailable
-from billing.settlement import Settlement
+from billing.refunding import Refunding
+from billing.settlement import Also, Settlement
 from billing.store.webhooks import Webhook
 from rochdale_kit.clock import now
 from rochdale_kit.database import LOST, Database
@@ -31,11 +33,11 @@ LEASE = dt.timedelta(seconds=25)
 FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS = 0.5, 3600.0
 # As long as Stripe itself repeats a webhook. What nobody knew by then was never ours.
 KEEP_UNKNOWN = dt.timedelta(days=3)
-_KINDS = ("payment_intent", "checkout.session", "charge")
+_KINDS = ("payment_intent", "checkout.session", "charge", "refund", "charge.dispute")
 
 
 def kind_of(type: str) -> str | None:
-    """Which kind of object an event type is about; None for one that says nothing about a payment."""
+    """Which kind of object an event type is about; None for one that says nothing about a payment or what becomes of it."""
     kind = type.rsplit(".", 1)[0]
     return next((known for known in _KINDS if kind == known), None)
 
@@ -64,10 +66,20 @@ def read(body: bytes, live: bool) -> tuple[str, str, str]:
 class Inbox:
     """Keeps verified hints and looks into them. Any number of `run` may, also in other replicas: one claims each hint."""
 
-    def __init__(self, database: Database, attempts: Attempts, settlement: Settlement, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        attempts: Attempts,
+        settlement: Settlement,
+        refunding: Refunding,
+        disputing: Disputing,
+        telemetry: Telemetry,
+    ) -> None:
         self._database = database
         self._attempts = attempts
         self._settlement = settlement
+        self._refunding = refunding
+        self._disputing = disputing
         self._telemetry = telemetry
         self._received = asyncio.Event()
 
@@ -117,13 +129,8 @@ class Inbox:
             await store.webhooks.applied(connection, webhook.event_id, "applied", now())
 
         try:
-            found = await self._attempts.rail.fetch(kind, webhook.object_id)
-            # The effect belongs to the payment, whichever of its events came first; the others find it done.
-            payment = await self._settlement.payment(found[0]) if found is not None else None
-            if found is None or payment is None:
+            if not await self._heard(kind, webhook.object_id, applied):
                 await self._put_off(webhook, "unknown")
-                return
-            await self._attempts.hear(payment, found[1], applied)
         except RailUnavailable:
             await self._put_off(webhook, "rail unavailable")
         except RailRefused as refused:
@@ -134,6 +141,20 @@ class Inbox:
             # A fault of ours must not end the process each time the hint comes up; it is put off, and the log says so.
             log.exception("webhook %s about %s failed", webhook.event_id, webhook.object_id)
             await self._put_off(webhook, "failed")
+
+    async def _heard(self, kind: str, object_id: str, applied: Also) -> bool:
+        """Whether the object is ours; then what the rail says of it is applied."""
+        if kind == "charge.dispute":
+            return await self._disputing.look(object_id, applied) is not None
+        if kind == "refund":
+            return await self._refunding.look(object_id, applied) is not None
+        found = await self._attempts.rail.fetch(kind, object_id)
+        # The effect belongs to the payment, whichever of its events came first; the others find it done.
+        payment = await self._settlement.payment(found[0]) if found is not None else None
+        if found is None or payment is None:
+            return False
+        await self._attempts.hear(payment, found[1], applied)
+        return True
 
     async def _put_off(self, webhook: Webhook, why: str) -> None:
         at = now()

@@ -9,10 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing import store
 from billing.attempts import Attempts
+from billing.disputing import Disputing
 from billing.domain import payments
 from billing.domain.orders import Order
 from billing.domain.payments import Payment
 from billing.rail import RailUnavailable
+from billing.refunding import Refunding
 from billing.settlement import Settlement
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit.database import Database
@@ -41,11 +43,20 @@ class Parts:
     """Built once; every noun's RPCs find here what they need."""
 
     def __init__(
-        self, database: Database, attempts: Attempts, settlement: Settlement, public_url: str, cards: bool
+        self,
+        database: Database,
+        attempts: Attempts,
+        settlement: Settlement,
+        refunding: Refunding,
+        disputing: Disputing,
+        public_url: str,
+        cards: bool,
     ) -> None:
         self._database = database
         self._attempts = attempts
         self._settlement = settlement
+        self._refunding = refunding
+        self._disputing = disputing
         self._public_url = public_url
         self._cards = cards
 

@@ -1,10 +1,14 @@
 """Billing's tables and the only queries on them, one file a noun."""
 
 from billing.store import (
+    access_log,
+    breaks,
+    disputes,
     dividend_inputs,
     dividend_lines,
     dividend_policies,
     dividend_runs,
+    invariants,
     invoices,
     journals,
     ledger,
@@ -12,6 +16,10 @@ from billing.store import (
     orders,
     payees,
     payments,
+    payout_accounts,
+    payouts,
+    refunds,
+    releases,
     saved_methods,
     shares,
     standings,
@@ -23,10 +31,14 @@ from billing.store import (
 )
 
 __all__ = [
+    "access_log",
+    "breaks",
+    "disputes",
     "dividend_inputs",
     "dividend_lines",
     "dividend_policies",
     "dividend_runs",
+    "invariants",
     "invoices",
     "journals",
     "ledger",
@@ -34,6 +46,10 @@ __all__ = [
     "orders",
     "payees",
     "payments",
+    "payout_accounts",
+    "payouts",
+    "refunds",
+    "releases",
     "saved_methods",
     "shares",
     "standings",
