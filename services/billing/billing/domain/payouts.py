@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from rochdale.billing.v1 import treasury_pb2 as pb
@@ -15,8 +15,6 @@ from rochdale_kit.refusals import Kind, Refusal
 
 # Why a payout failed, where the word is ours.
 ACCOUNT_CHANGED = "account_changed"
-ACCOUNT_DISABLED = "account_disabled"
-RETURNED = "returned"
 LIVE = (pb.PAYOUT_STATE_PENDING, pb.PAYOUT_STATE_IN_TRANSIT)
 # Stripe forgets an idempotency key after 24 hours; from then on what was made is looked for first.
 KEY_LIFE = dt.timedelta(hours=23)
@@ -120,13 +118,12 @@ class Payable:
     left_minor: int
 
 
-def parts_of(available_minor: int, payables: Iterable[Payable], currency: str) -> list[Part]:
+def parts_of(available_minor: int, payables: Iterable[Payable], unit: int) -> list[Part]:
     """An available balance as transfers, one a share and oldest first, each no more than its share can still give.
 
-    What netting, a reserve or a reversal left over beyond all shares goes without a charge. Whole units of what Stripe
-    counts in only; the rest waits. The parts never sum to more than the balance.
+    What is there beyond all shares, such as what a reversal brought back, goes without a charge. Whole units only, which
+    are what the rail counts in; the rest waits. The parts never sum to more than the balance.
     """
-    unit = smallest_unit(currency)
     left = available_minor - available_minor % unit
     found = []
     for payable in payables:
@@ -138,6 +135,26 @@ def parts_of(available_minor: int, payables: Iterable[Payable], currency: str) -
     if left:
         found.append(Part("", "", "", left))
     return found
+
+
+def standing_of(payout: Payout, transfers: Sequence[Transfer], now: dt.datetime) -> Payout:
+    """A payout at Stripe after another of its transfers was answered.
+
+    One that was refused leaves the payout, which then is what arrived; when all were, the payout failed.
+    """
+    if any(transfer.state is Asked.PENDING for transfer in transfers):
+        return replace(payout, state=pb.PAYOUT_STATE_IN_TRANSIT)
+    done = [transfer for transfer in transfers if transfer.state is Asked.DONE]
+    code = next((transfer.failure_code for transfer in transfers if transfer.state is Asked.FAILED), "")
+    if not done:
+        return replace(payout, state=pb.PAYOUT_STATE_FAILED, failure_code=code, settle_time=now)
+    return replace(
+        payout,
+        state=pb.PAYOUT_STATE_PAID,
+        amount_minor=sum(transfer.part.amount_minor for transfer in done),
+        reference=done[0].rail_id if len(done) == 1 else "",
+        settle_time=now,
+    )
 
 
 def smallest_unit(currency: str) -> int:
