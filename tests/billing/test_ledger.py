@@ -52,6 +52,10 @@ async def test_a_thousand_members_are_paid_in_one_call(books: Books) -> None:
         assert newest.journal == wanted[1] and oldest.journal == wanted[0]
         assert await journals.page_of_journals(connection, COOP, newest.id, 10) == [oldest]
         assert await journals.page_of_journals(connection, COOP, None, 10, code="member:3:payable") == [oldest]
+        assert await journals.page_of_journals(connection, COOP, None, 1, code="surplus") == [newest]
+        assert await journals.page_of_journals(connection, COOP, newest.id, 1, code="surplus", kind="chunk") == [oldest]
+        assert await journals.page_of_journals(connection, COOP, None, 9, code="surplus", kind="other") == []
+        assert await journals.page_of_journals(connection, COOP, None, 9, currency="USD") == []
     assert await books.flaws() == []
 
 

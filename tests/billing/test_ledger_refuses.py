@@ -6,6 +6,9 @@ import asyncpg
 import pytest
 from ledger_world import COOP, Books, charge, journal
 
+from billing.main import MIGRATIONS
+from rochdale_kit.database import migrate
+
 # What the database refuses from somebody who has the service's password and none of its code.
 
 NEW_JOURNAL = (
@@ -119,6 +122,24 @@ async def test_every_other_table_is_the_services_to_use_also_one_made_later(book
     for [table] in tables:
         [[may]] = await books.execute(f"SELECT has_table_privilege('\"{table}\"', 'SELECT, INSERT, UPDATE, DELETE')")
         assert may, table
+
+
+async def test_a_ledger_that_was_served_by_its_owner_is_taken_out_of_its_hands(books: Books) -> None:
+    await books.post(charge())
+    role = books.url.split("//")[1].split(":")[0]
+    # As it was before there were two roles, and as somebody may make it again.
+    await books.execute(
+        f'GRANT ALL ON entry, journal, account TO "{role}"', f'GRANT ALL ON alembic_version TO "{role}"', owner=True
+    )
+    # A restart migrates again.
+    await migrate(books.owner_url, MIGRATIONS, role)
+    [row] = await books.execute(
+        "SELECT has_table_privilege('entry', 'UPDATE') OR has_table_privilege('entry', 'TRUNCATE') AS entry,"
+        " has_table_privilege('journal', 'DELETE') AS journal, has_any_column_privilege('journal', 'UPDATE') AS column,"
+        " has_column_privilege('account', 'floor', 'UPDATE') AS floor"
+    )
+    assert not any(row.values())
+    assert await books.post(charge(), charge("charge:ch_2")) == [False, True]
 
 
 # What is found when somebody goes past the database.

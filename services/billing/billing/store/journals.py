@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.domain.ledger import Journal, Line
+from billing.domain.ledger import Journal, Line, account_of
 from billing.store.ledger_tables import account_table, entry_table, journal_table
 
 _journal, _entry, _account = journal_table.c, entry_table.c, account_table.c
@@ -40,7 +40,7 @@ async def page_of_journals(
 ) -> list[Posted]:
     """Journals with their lines, newest first; the id of the last one is the next page's `before`.
 
-    `code` leaves only those with a line on that account.
+    `code` leaves only those with a line on that account. KeyError for a code that is not in the chart.
     """
     chosen = sa.select(journal_table).where(_journal.book == book).order_by(_journal.id.desc()).limit(limit)
     if before is not None:
@@ -50,8 +50,19 @@ async def page_of_journals(
     if currency:
         chosen = chosen.where(_journal.currency == currency)
     if code:
+        # From the index of the account's lines, newest first. Which of the two it is in, the chart knows.
         accounts = sa.select(_account.id).where(_account.book == book, _account.code == code)
-        chosen = chosen.where(_journal.id.in_(sa.select(_entry.journal_id).where(_entry.account_id.in_(accounts))))
+        if currency:
+            accounts = accounts.where(_account.currency == currency)
+        ids = (await connection.execute(accounts)).scalars().all()
+        hot = account_of(book, code).floor is None
+        in_index = _entry.account_version.is_(None) if hot else _entry.account_version.is_not(None)
+        lines = sa.select(_entry.journal_id).distinct().where(_entry.account_id.in_(ids), in_index)
+        if before is not None:
+            lines = lines.where(_entry.journal_id < before)
+        if not kind:
+            lines = lines.order_by(_entry.journal_id.desc()).limit(limit)
+        chosen = chosen.where(_journal.id.in_(lines))
     page = chosen.subquery()
     statement = _with_lines(page).order_by(page.c.id.desc())
     return [_posted(row) for row in await connection.execute(statement)]
