@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from billing import dividend_events
 from billing.attempts import Attempts
 from billing.clearing import Clearing
 from billing.config import Config, split_secrets
 from billing.disputing import Disputing
 from billing.door import door
 from billing.events import LicensingEvents
+from billing.gateway_events import of_gateways
 from billing.keeper import Keeper
 from billing.rail import Rail
 from billing.refunding import Refunding
@@ -60,20 +62,18 @@ async def build(config: Config) -> Service:
     )
     secrets = split_secrets(config.stripe_webhook_secret) if rail is not None else None
     service.serve_http(config.http_address, door(inbox, secrets, live=rail is not None and rail.live))
-    hear_licensing = Consumer(
-        "billing",
-        "licensing",
-        [
+    heard = {
+        "licensing": [
             on(licensing_events.LicenseAgreed, events.license_agreed),
             on(licensing_events.LicenseTerminated, events.license_terminated),
         ],
-        database,
-        nats,
-        telemetry,
-    )
+        "governance": dividend_events.of_governance(),
+        "data_gateway": of_gateways(),
+    }
     service.loop("identity keys", identity_keys.run)
     service.loop("outbox", Publisher("billing", database, nats, telemetry).run)
-    service.hear(hear_licensing)
+    for publisher, subscriptions in heard.items():
+        service.hear(Consumer("billing", publisher, subscriptions, database, nats, telemetry))
     service.loop("keeper", keeper.keep)
     service.loop("clearing", Clearing(database, config.round_seconds).run)
     if rail is not None:
