@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 
 from billing.domain.ledger import AccountKind, Journal, account_of
@@ -36,12 +36,30 @@ def beancount(book: str, journals: Iterable[Journal], balances: Iterable[tuple[s
         for line in journal.lines:
             since, currencies = opened.get(line.code, (_date(journal), set()))
             opened[line.code] = min(since, _date(journal)), currencies | {journal.currency}
+    text = openings(book, opened) + transactions(book, opened, told)
+    if not told:
+        return text
+    return text + assertions(book, opened, balances, max(_date(journal) for journal in told))
+
+
+# A book too long for one text is told in parts: the openings, transactions in any order, the assertions.
+
+
+def openings(book: str, opened: Mapping[str, tuple[dt.date, Collection[str]]]) -> str:
+    """The head of a book. opened: each code it uses, with the day of its first journal and its currencies."""
     names = _names(book, opened)
+    currencies = sorted({currency for _, used in opened.values() for currency in used})
     text = [f'option "title" {_quoted(book)}']
-    text += [f'option "operating_currency" "{each}"' for each in sorted({journal.currency for journal in told})]
+    text += [f'option "operating_currency" "{each}"' for each in currencies]
     for code, (since, used) in sorted(opened.items()):
         text += ["", f"{since} open {names[code]} {','.join(sorted(used))}", f"  code: {_quoted(code)}"]
-    for journal in told:
+    return "\n".join(text) + "\n"
+
+
+def transactions(book: str, codes: Iterable[str], journals: Iterable[Journal]) -> str:
+    """Journals. codes: all that the whole book uses, since what an account is called depends on the others."""
+    names, text = _names(book, codes), []
+    for journal in journals:
         text += ["", f"{_date(journal)} * {_quoted(journal.kind)} {_quoted(journal.key)}"]
         text.append(f"  key: {_quoted(journal.key)}")
         if journal.external_ref:
@@ -49,17 +67,20 @@ def beancount(book: str, journals: Iterable[Journal], balances: Iterable[tuple[s
         text.append(f"  time: {_quoted(journal.occur_time.astimezone(dt.UTC).isoformat())}")
         for line in journal.lines:
             text.append(f"  {names[line.code]}  {_amount(line.amount_minor, journal.currency)}")
-    if told:
-        after = max(_date(journal) for journal in told) + dt.timedelta(days=1)
-        text.append("")
-        for code, currency, minor in balances:
-            by_debit = account_of(book, code).kind.by_debit
-            if code in names:
-                # Without "~ 0" it would let a cent pass.
-                amount = _amount(minor if by_debit else -minor, currency, " ~ 0")
-                text.append(f"{after} balance {names[code]}  {amount}")
-            elif minor:
-                raise ValueError(f"{code} of {book} has a balance and no line.")
+    return "\n".join(text) + "\n" if text else ""
+
+
+def assertions(book: str, codes: Iterable[str], balances: Iterable[tuple[str, str, int]], last: dt.date) -> str:
+    """Balances after everything until `last`; see beancount()."""
+    names, text = _names(book, codes), [""]
+    for code, currency, minor in balances:
+        by_debit = account_of(book, code).kind.by_debit
+        if code in names:
+            # Without "~ 0" it would let a cent pass.
+            amount = _amount(minor if by_debit else -minor, currency, " ~ 0")
+            text.append(f"{last + dt.timedelta(days=1)} balance {names[code]}  {amount}")
+        elif minor:
+            raise ValueError(f"{code} of {book} has a balance and no line.")
     return "\n".join(text) + "\n"
 
 

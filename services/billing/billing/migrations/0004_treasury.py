@@ -12,6 +12,7 @@ TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     _accounts()
     _payouts()
+    _costs()
     _reconciliation()
     _closed_months()
 
@@ -144,6 +145,20 @@ def _payouts() -> None:
     op.create_index(
         "one_reversal_at_once", "reversal", ["transfer_id"], unique=True, postgresql_where=sa.text("state = 1")
     )
+
+
+def _costs() -> None:
+    op.create_table(
+        "cost",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("cooperative", sa.Text, nullable=False),
+        sa.Column("amount_minor", sa.BigInteger, sa.CheckConstraint("amount_minor > 0"), nullable=False),
+        sa.Column("currency", sa.Text, nullable=False),
+        sa.Column("description", sa.Text, nullable=False),
+        sa.Column("recorded_by", sa.Text, nullable=False),
+        sa.Column("create_time", TIME, nullable=False),
+    )
+    op.create_index("cost_of_cooperative", "cost", ["cooperative", "create_time"])
 
 
 def _reconciliation() -> None:

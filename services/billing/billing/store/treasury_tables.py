@@ -94,6 +94,18 @@ reversal_table = sa.Table(
     sa.Column("create_time", TIME, nullable=False),
     sa.Column("settle_time", TIME),
 )
+# What a cooperative spent; the amount is in its book, and why is here.
+cost_table = sa.Table(
+    "cost",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("cooperative", sa.Text, nullable=False),
+    sa.Column("amount_minor", sa.BigInteger, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("recorded_by", sa.Text, nullable=False),
+    sa.Column("create_time", TIME, nullable=False),
+)
 reconciliation_table = sa.Table(
     "reconciliation",
     metadata,
