@@ -18,7 +18,10 @@ from stripe_world import Receiver, World
 from ulid import ULID
 
 from billing.config import Config
+from billing.domain.ledger import PLATFORM
 from billing.main import build
+from billing.store import ledger
+from billing.store.invariants import flaws
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import billing_pb2_grpc
 from rochdale.licensing.v1 import events_pb2 as licensing_events
@@ -201,6 +204,15 @@ class Desk:
     async def rows(self, statement: str, **values: Any) -> list[Any]:
         async with self.database.read() as connection:
             return list(await connection.execute(sa.text(statement), values))
+
+    async def balance(self, code: str, book: str = PLATFORM, currency: str = "EUR") -> int:
+        async with self.database.read() as connection:
+            return await ledger.balance(connection, book, code, currency)
+
+    async def flaws(self) -> list[str]:
+        """What an audit of the whole ledger finds wrong."""
+        async with self.database.read() as connection:
+            return await flaws(connection)
 
     @property
     def charges(self) -> dict[str, int]:
