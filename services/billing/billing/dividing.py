@@ -236,13 +236,7 @@ async def settle(
     known = {row.member_id: row for row in payments}
     for member in returned:
         if member not in known:
-            raise Refusal(
-                "PAYMENT_UNKNOWN",
-                f"{run.name} has no payment to cooperatives/{run.cooperative}/members/{member}.",
-                Kind.STATE,
-                run=run.name,
-                member=member,
-            )
+            raise payment_unknown(run, f"cooperatives/{run.cooperative}/members/{member}")
     back = [known[member] for member in sorted(returned) if not known[member].returned]
     journals = [
         journal
@@ -282,6 +276,12 @@ async def settle(
     )
     await store.dividend_runs.save(connection, run)
     return run
+
+
+def payment_unknown(run: Run, member: str) -> Refusal:
+    return Refusal(
+        "PAYMENT_UNKNOWN", f"{run.name} has no payment to {member}.", Kind.STATE, run=run.name, member=member
+    )
 
 
 def _dividend(run: Run, member: str, amount_minor: int, carried_forward: bool = False) -> events_pb2.MemberDividend:

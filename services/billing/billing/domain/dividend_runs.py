@@ -72,6 +72,7 @@ class Run:
     equal_pool_minor: int = 0
     contribution_pool_minor: int = 0
     equal_count: int = 0
+    equal_last_hash: str = ""
     cap_minor: int = 0
     member_count: int = 0
     largest_minor: int = 0
@@ -132,6 +133,7 @@ def computed(run: Run, books: Books, division: Division, inputs_hash: str) -> Ru
         equal_pool_minor=division.equal_pool_minor,
         contribution_pool_minor=division.contribution_pool_minor,
         equal_count=division.equal_count,
+        equal_last_hash=division.equal_last_hash,
         cap_minor=division.cap_minor,
         member_count=len(division.lines),
         largest_minor=amounts[-1] if amounts else 0,

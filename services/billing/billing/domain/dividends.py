@@ -183,6 +183,8 @@ class Division:
     equal_pool_minor: int
     contribution_pool_minor: int
     equal_count: int
+    # As Source.last_hash, for the equal part.
+    equal_last_hash: str
     # The most that one member gets; 0 for no cap.
     cap_minor: int
     sources: tuple[Source, ...]
@@ -225,7 +227,7 @@ def compute(inputs: Inputs) -> Division:
     equal_pool += unplaced
 
     equal_weights = dict.fromkeys(sorted(equals), 1)
-    equal_parts = divide(equal_pool, equal_weights, seed)
+    equal_parts, equal_extra = divide(equal_pool, equal_weights, seed), last_extra(equal_pool, equal_weights, seed)
     sources, parts = _divide_sources(pools, earned, units, seed)
     if earned[NO_VERSION]:
         sources.append(Source(NO_VERSION, earned[NO_VERSION], unplaced, len(equals), 0))
@@ -248,6 +250,7 @@ def compute(inputs: Inputs) -> Division:
         equal_pool,
         patronage - equal_pool,
         len(equals),
+        equal_extra[1] if equal_extra else "",
         cap,
         tuple(sources),
         tuple(

@@ -113,6 +113,7 @@ def _runs() -> None:
         sa.Column("policy_version", sa.Integer, nullable=False),
         sa.Column("inputs_hash", sa.Text, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False, server_default="0") for name in amounts),
+        sa.Column("equal_last_hash", sa.Text, nullable=False),
         sa.Column("create_time", TIME, nullable=False),
         sa.Column("objection_end_time", TIME),
         sa.Column("post_time", TIME),

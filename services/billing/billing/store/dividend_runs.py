@@ -59,6 +59,12 @@ async def page(
     return [_of(row) for row in await connection.execute(statement)]
 
 
+async def hold_alone(connection: AsyncConnection, cooperative: str) -> None:
+    """Until the transaction ends nobody else opens a run of this cooperative: each takes what the one before it left."""
+    # The first number is arbitrary and this lock's own.
+    await connection.execute(sa.text("SELECT pg_advisory_xact_lock(1848, hashtext(:id))"), {"id": cooperative})
+
+
 async def of_currency(connection: AsyncConnection, cooperative: str, currency: str) -> list[tuple[str, int]]:
     """Months and states of the runs in a currency that were not discarded, oldest month first."""
     statement = (

@@ -100,6 +100,7 @@ run_table = sa.Table(
     sa.Column("equal_pool_minor", sa.BigInteger, nullable=False),
     sa.Column("contribution_pool_minor", sa.BigInteger, nullable=False),
     sa.Column("equal_count", sa.BigInteger, nullable=False),
+    sa.Column("equal_last_hash", sa.Text, nullable=False),
     sa.Column("cap_minor", sa.BigInteger, nullable=False),
     sa.Column("member_count", sa.BigInteger, nullable=False),
     sa.Column("largest_minor", sa.BigInteger, nullable=False),

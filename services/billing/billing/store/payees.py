@@ -85,11 +85,12 @@ async def save_tax_profile(connection: AsyncConnection, member_id: str, profile:
     )
 
 
-async def unclaimed(connection: AsyncConnection, member_id: str) -> list[tuple[str, int, int]]:
-    """Currency, amount and count of moves of what is a member's and nobody could be paid; held until the end."""
+async def unclaimed(connection: AsyncConnection, member_id: str) -> list[tuple[str, int]]:
+    """Currency and amount of what is a member's and nobody could be paid."""
     statement = sa.select(unclaimed_table).where(_unclaimed.member_id == member_id, _unclaimed.amount_minor > 0)
-    rows = await connection.execute(statement.order_by(_unclaimed.currency).with_for_update())
-    return [(row.currency, row.amount_minor, row.moves) for row in rows]
+    return [
+        (row.currency, row.amount_minor) for row in await connection.execute(statement.order_by(_unclaimed.currency))
+    ]
 
 
 async def move_unclaimed(connection: AsyncConnection, member_id: str, currency: str, amount_minor: int) -> int:
