@@ -74,6 +74,12 @@ class World:
         }
         return await self.intents.create_async(params)
 
+    async def bank(self, path: str, **asked: Any) -> Any:
+        """Has a buyer's bank do something: `disputes`, `disputes/du_…/decide`, `refunds/re_…/fail`."""
+        answer = await self.raw.post(f"/_simulator/{path}", json=asked)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
     async def told(self) -> list[str]:
         await self.simulator.webhooks.drained()
         return self.receiver.types()

@@ -91,7 +91,6 @@ def attach(unit: Unit, method: Json, customer: str) -> Json:
             methods.decline_message(test),
             kind="card_error",
             code=test.error_code,
-            commits=True,
             decline_code=test.decline_code,
         )
     return _kept(unit, method, customer)

@@ -95,7 +95,7 @@ def short(message: str) -> StripeError:
 
 def _source(unit: Unit, ident: str, amount_minor: int, currency: str) -> Json:
     paid = unit.need("charge", ident, param="source_transaction", status=400)
-    if paid["status"] != "succeeded":
+    if not paid["captured"]:
         raise invalid(f"Charge {ident} has not succeeded and cannot be transferred from.", param="source_transaction")
     if paid["currency"] != currency:
         raise invalid(
@@ -105,14 +105,14 @@ def _source(unit: Unit, ident: str, amount_minor: int, currency: str) -> Json:
         )
     # Reversed transfers count in full: whether Stripe lets a charge be used again is not written anywhere.
     spent = sum(row["amount"] for row in unit.rows("transfer") if row["source_transaction"] == ident)
-    if spent + amount_minor > paid["amount"]:
+    if spent + amount_minor > paid["amount_captured"]:
         already = ""
         if spent:
             amount = money.display(spent, currency)
             already = f" (There is already a transfer using this source, amounting to {amount}.)"
         raise invalid(
             "Transfers using this transaction as a source must not exceed the source amount of"
-            f" {money.display(paid['amount'], currency)}.{already}"
+            f" {money.display(paid['amount_captured'], currency)}.{already}"
         )
     return paid
 
