@@ -28,6 +28,7 @@ from rochdale.licensing.v1 import events_pb2, licensing_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import scope_pb2
 from rochdale.type.v1.money_pb2 import Money
+from rochdale.type.v1.pricing_pb2 import PricePlan
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.database import inbox_table, outbox_table, parked_table
 from rochdale_kit.outbox import ensure_stream, subject_of
@@ -111,8 +112,12 @@ class Shelf:
         )
 
     def new_offering(
-        self, tiers: Sequence[tuple[Sequence[Any], Money]] | None = None, **changed: Any
+        self,
+        tiers: Sequence[tuple[Sequence[Any], Money]] | None = None,
+        plan: PricePlan | None = None,
+        **changed: Any,
     ) -> catalog_pb2.Offering:
+        """plan: how every price is due; None for once."""
         chosen = tiers or (((ACADEMIC,), euro(0)), ((COMPANY,), euro(120_000)))
         fields = {"max_duration_seconds": 30 * DAY} | changed
         offering = catalog_pb2.Offering(
@@ -120,7 +125,9 @@ class Shelf:
             title="Visits",
             scope=scope(self.cooperative, **fields),
             tiers=[
-                catalog_pb2.OfferingTier(categories=categories, price=price, sharing_rule=self.rule.name)
+                catalog_pb2.OfferingTier(
+                    categories=categories, price=price, sharing_rule=self.rule.name, price_plan=plan
+                )
                 for categories, price in chosen
             ],
             rule_revisions=[self.rule.revision for _ in chosen],
@@ -148,9 +155,12 @@ class Shelf:
         await self._world.tell(governance_events.RuleNarrowed(sharing_rule=self.authority.ended(rule, now())))
 
     async def publish(
-        self, tiers: Sequence[tuple[Sequence[Any], Money]] | None = None, **changed: Any
+        self,
+        tiers: Sequence[tuple[Sequence[Any], Money]] | None = None,
+        plan: PricePlan | None = None,
+        **changed: Any,
     ) -> catalog_pb2.Offering:
-        self.offering = self.new_offering(tiers, **changed)
+        self.offering = self.new_offering(tiers, plan, **changed)
         await self._world.tell(catalog_events.OfferingPublished(offering=self.offering))
         return self.offering
 
@@ -379,8 +389,14 @@ class World:
     async def pay(self, license: pb.License, **changed: Any) -> str:
         return await self.tell(billing_events.OrderPaid(order=self.order(license, **changed)))
 
-    async def cancel_order(self, license: pb.License) -> str:
-        return await self.tell(billing_events.OrderCanceled(order=self.order(license)))
+    async def stand(self, license: pb.License, standing: Any, sequence: int, reason: str = "") -> str:
+        """Billing tells how a license stands."""
+        return await self.tell(
+            billing_events.StandingChanged(license=license.name, standing=standing, reason=reason, sequence=sequence)
+        )
+
+    async def cancel_order(self, license: pb.License, **changed: Any) -> str:
+        return await self.tell(billing_events.OrderCanceled(order=self.order(license, **changed)))
 
     async def age(self, table: str, name: str, column: str) -> None:
         """Lets a time in the database pass: the clock is everybody's, the row is ours."""

@@ -18,6 +18,7 @@ from rochdale.licensing.v1 import licensing_pb2
 from rochdale.type.v1 import scope_pb2, signature_pb2
 from rochdale_kit.clock import from_timestamp
 from rochdale_kit.cooperative_keys import CooperativeKeys
+from rochdale_kit.price_plans import flaw_of_plan
 from rochdale_kit.scope import escapes, ill_formed, overlaps
 from rochdale_kit.signing import (
     LICENSE_PREFIX,
@@ -103,6 +104,8 @@ def _inconsistent(terms: licensing_pb2.LicenseTerms, license: str) -> str:
         return "name two prices"
     if not 1 <= terms.duration_seconds <= terms.scope.max_duration_seconds:
         return "last longer than their own scope allows"
+    if terms.HasField("price_plan") and (wrong := flaw_of_plan(terms.price_plan)):
+        return f"have a price plan that {wrong}"
     if not terms.emergency_suspension:
         return "leave out that an emergency may suspend them"
     cited = [terms.sharing_rule, terms.offering, *(part.dataset for part in terms.scope.datasets)]
@@ -210,12 +213,16 @@ def flaw_of_offering(
         return Flaw("OFFERING_HASH_MISMATCH", f"{terms.offering} is not the one the license was agreed on.")
     if not keys.verify(offering.signature, OFFERING_PREFIX, offering.offering_hash):
         return Flaw("OFFERING_SIGNATURE_INVALID", f"{terms.offering} is not signed by {keys.cooperative}.")
-    if not any(
-        terms.category in tier.categories and tier.sharing_rule == terms.sharing_rule for tier in offering.tiers
-    ):
+    tiers = [
+        tier for tier in offering.tiers if terms.category in tier.categories and tier.sharing_rule == terms.sharing_rule
+    ]
+    if not tiers:
         return Flaw(
             "OFFERING_ON_OTHER_RULE", f"{terms.offering} does not stand on {terms.sharing_rule} for this buyer."
         )
+    # Only the price is negotiated, never how it is due: a year for the price of a month would be another price.
+    if not any(_same_plan(tier, terms) for tier in tiers):
+        return Flaw("PRICE_PLAN_MISMATCH", f"{terms.offering} says another price plan than the terms for this buyer.")
     # Price and duration may be negotiated away from the listed ones; the rule bounds both, and was asked already.
     listed = scope_pb2.SharingScope()
     listed.CopyFrom(offering.scope)
@@ -226,6 +233,11 @@ def flaw_of_offering(
             "LICENSE_OUTSIDE_OFFERING", f"The license is outside {terms.offering}: {'; '.join(map(str, found))}."
         )
     return None
+
+
+def _same_plan(tier: catalog_pb2.OfferingTier, terms: licensing_pb2.LicenseTerms) -> bool:
+    # An absent plan equals an empty one in value, but not in the hash that was signed.
+    return tier.HasField("price_plan") == terms.HasField("price_plan") and tier.price_plan == terms.price_plan
 
 
 def _moment(stamp: Timestamp) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Suspended by an emergency, then resumed: another grant, a longer term, and whatever was told late changes nothing."""
 
 import datetime as dt
+from typing import Any
 
 from broker_market import DAY, Market, Site, until
 from house import Person, refused, request_id
@@ -120,3 +121,37 @@ async def test_what_ended_while_suspended_does_not_come_back(market: Market, sit
     await market.tell(licensing_events.LicenseResumed(license=unheard.license))
     await market.activate(market.deal(site, buyer))
     assert await market.grants_of(deal) == [closed] and not await market.grants_of(unheard)
+
+
+async def test_what_was_held_for_money_resumes_with_the_end_it_had(market: Market, site: Site, buyer: Person) -> None:
+    """Only the count of suspensions tells then what is news, whatever is told late or twice."""
+    deal = market.deal(site, buyer)
+    first = await market.activate(deal)
+
+    def told(kind: Any, count: int) -> Any:
+        deal.license.suspension_count = count
+        deal.license.suspended_by = "billing/PAST_DUE"
+        deal.license.suspend_time.CopyFrom(to_timestamp(now()))
+        event = kind()
+        event.license.CopyFrom(deal.license)
+        return event
+
+    suspended = [told(licensing_events.LicenseSuspended, count) for count in (1, 2)]
+    resumed = [told(licensing_events.LicenseResumed, count) for count in (1, 2)]
+    await market.tell(suspended[0])
+    await market.grant_of(deal, pb.GRANT_STATE_SUSPENDED)
+    await market.tell(resumed[0])
+    second = await market.resumed_grant(deal, first)
+    assert (second.state, second.end_time) == (pb.GRANT_STATE_OPEN, first.end_time)
+    for late in (suspended[0], resumed[0]):
+        await market.tell(late)
+    await market.activate(market.deal(site, buyer))
+    assert (await market.grants_of(deal))[0] == second
+
+    # The second resumption comes before its suspension, and the first once more.
+    await market.tell(resumed[1])
+    third = await market.resumed_grant(deal, second)
+    for late in (suspended[1], suspended[0], resumed[0]):
+        await market.tell(late)
+    await market.activate(market.deal(site, buyer))
+    assert (await market.grants_of(deal))[0] == third and third.end_time == first.end_time

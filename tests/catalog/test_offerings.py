@@ -10,6 +10,7 @@ from house import Person, refused
 from rochdale.catalog.v1 import catalog_pb2 as pb
 from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.governance.v1 import governance_pb2 as governance
+from rochdale.type.v1 import pricing_pb2 as pricing
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.clock import new_id, now
@@ -57,6 +58,28 @@ async def test_the_same_request_twice_at_once_is_one_offering(shop: Shop) -> Non
     assert list(listed.offerings) == [answers[0]]
 
 
+MONTH = pricing.BILLING_INTERVAL_MONTH
+
+
+def plan(interval: int, *prices: str) -> pricing.PricePlan:
+    """A price plan, with a price for each gigabyte as often as one is given."""
+    metered = [pricing.MeteredPrice(meter=pricing.METER_GIGABYTE, unit_price=price) for price in prices]
+    return pricing.PricePlan(interval=interval, metered=metered)  # type: ignore[arg-type]  # the enum's ints
+
+
+async def test_a_price_plan_is_part_of_what_is_signed(shop: Shop) -> None:
+    steward, rule = await founded(shop, "monthly")
+    request = offering_request("monthly", rule.name)
+    request.tiers[1].price_plan.CopyFrom(plan(MONTH, "2.5"))
+    signed = shop.signed(request)
+    offering = await shop.catalog.PublishOffering(signed, metadata=steward.metadata)
+    assert offering.tiers[1].price_plan == plan(MONTH, "2.5") and not offering.tiers[0].HasField("price_plan")
+    changed = shop.signed(offering_request("monthly", rule.name))
+    changed.tiers[1].price_plan.CopyFrom(plan(MONTH))
+    async with refused("SIGNATURE_INVALID"):
+        await shop.catalog.PublishOffering(changed, metadata=steward.metadata)
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "no columns named twice": ("REQUEST_INVALID", {"columns": ["age", "age"]}, {}),
     "a dataset twice": ("SCOPE_ILL_FORMED", {"twice": True}, {}),
@@ -73,6 +96,16 @@ REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "a negative price": ("REQUEST_INVALID", {"tiers": [(-1, [ACADEMIC], "EUR")]}, {}),
     "a category twice": ("CATEGORY_REPEATED", {"tiers": [(0, [ACADEMIC], "EUR"), (1, [ACADEMIC], "EUR")]}, {}),
     "a category nobody knows": ("REQUEST_INVALID", {"tiers": [(0, [99], "EUR")]}, {}),
+    "use without an interval": ("PRICE_PLAN_INVALID", {"plan": plan(0, "1")}, {"tier": "1"}),
+    "an empty plan": ("PRICE_PLAN_INVALID", {"plan": plan(0)}, {"tier": "1"}),
+    "a meter twice": ("PRICE_PLAN_INVALID", {"plan": plan(MONTH, "1", "2")}, {"tier": "1"}),
+    "a price with a comma": ("REQUEST_INVALID", {"plan": plan(MONTH, "0,25")}, {}),
+    "a price below nothing": ("REQUEST_INVALID", {"plan": plan(MONTH, "-1")}, {}),
+    "years of a license of days": (
+        "PRICE_PLAN_INVALID",
+        {"plan": plan(pricing.BILLING_INTERVAL_YEAR), "days": 364},
+        {"tier": "1"},
+    ),
     "no tiers": ("REQUEST_INVALID", {"tiers": []}, {}),
     "another currency than the rule's": ("OFFERING_OUTSIDE_RULE", {"tiers": [(9, [SME], "USD")]}, {}),
     "a time no calendar has": ("REQUEST_INVALID", {"not_before": 10**15}, {}),
@@ -85,6 +118,10 @@ async def test_an_offering_is_refused_for(shop: Shop, name: str) -> None:
     id = f"refused-{list(REFUSED).index(name)}"
     steward, rule = await founded(shop, id)
     request = shop.signed(offering_request(id, rule.name))
+    if "plan" in wrong:
+        request.tiers[0].price_plan.CopyFrom(wrong["plan"])
+    if "days" in wrong:
+        request.scope.max_duration_seconds = wrong["days"] * 86_400
     if "tiers" in wrong:
         del request.tiers[:]
         request.tiers.extend(

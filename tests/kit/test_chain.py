@@ -11,7 +11,7 @@ from chain_world import AGREED, DATASETS, RULED, UNVOTED, Chain, Signers, change
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.licensing.v1 import licensing_pb2 as licensing
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import pricing_pb2, scope_pb2
 from rochdale_kit.chain import (
     Flaw,
     end_is_signed,
@@ -73,6 +73,9 @@ def resigned(chain: Chain) -> Chain:
 def test_an_honest_chain_has_no_flaw() -> None:
     assert first_flaw(a_chain()) == ""
     assert first_flaw(resigned(a_chain())) == ""
+    planned = a_chain()
+    monthly(planned)
+    assert first_flaw(resigned(planned)) == ""
 
 
 Bend = Callable[[Chain], object]
@@ -98,6 +101,22 @@ def recall(chain: Chain) -> None:
     chain.rule.member_recall = True
 
 
+def monthly(chain: Chain) -> None:
+    """Both sides say that the price is due each month."""
+    for document in (chain.offering.tiers[0], chain.terms):
+        document.price_plan.interval = pricing_pb2.BILLING_INTERVAL_MONTH
+
+
+def yearly_for_the_buyer(chain: Chain) -> None:
+    monthly(chain)
+    chain.terms.price_plan.interval = pricing_pb2.BILLING_INTERVAL_YEAR
+
+
+def by_use_alone(chain: Chain) -> None:
+    for document in (chain.offering.tiers[0], chain.terms):
+        document.price_plan.metered.add(meter=pricing_pb2.METER_QUERY, unit_price="1")
+
+
 # What is signed is wrong, and everything after it is signed again: an insider at every desk could do this.
 SAID: dict[str, tuple[str, Bend]] = {
     "no vote is cited": ("RULE_NOT_VOTED", lambda chain: chain.rule.ClearField("proposal")),
@@ -115,6 +134,17 @@ SAID: dict[str, tuple[str, Bend]] = {
     "the terms are wider than the rule": ("LICENSE_OUTSIDE_RULE", wider_terms),
     "the terms are wider than the offering": ("LICENSE_OUTSIDE_OFFERING", narrower_offering),
     "the offering stands on another rule": ("OFFERING_ON_OTHER_RULE", other_tier),
+    "the offering says once and the terms each month": (
+        "PRICE_PLAN_MISMATCH",
+        lambda chain: setattr(chain.terms.price_plan, "interval", pricing_pb2.BILLING_INTERVAL_MONTH),
+    ),
+    "the offering says each month and the terms once": (
+        "PRICE_PLAN_MISMATCH",
+        lambda chain: setattr(chain.offering.tiers[0].price_plan, "interval", pricing_pb2.BILLING_INTERVAL_MONTH),
+    ),
+    "the offering says each month and the terms each year": ("PRICE_PLAN_MISMATCH", yearly_for_the_buyer),
+    "the terms have an empty plan": ("TERMS_INCONSISTENT", lambda chain: chain.terms.price_plan.SetInParent()),
+    "both have a plan that makes no sense": ("TERMS_INCONSISTENT", by_use_alone),
     "the offering is not for this category": (
         "OFFERING_ON_OTHER_RULE",
         lambda chain: chain.offering.tiers[0].categories.remove(chain.terms.category),
@@ -430,6 +460,8 @@ def test_every_field_of_weight_is_in_the_hash(
 
 def test_every_field_of_the_terms_is_in_their_hash() -> None:
     chain = a_chain()
+    monthly(chain)
+    resigned(chain)
     for field in licensing.LicenseTerms.DESCRIPTOR.fields:
         bent = licensing.LicenseTerms()
         bent.CopyFrom(chain.terms)

@@ -104,7 +104,15 @@ def test_every_state_but_the_two_last_can_be_left_and_every_one_reached() -> Non
 
 def test_a_move_leaves_what_was_as_it_was() -> None:
     before = domain.negotiations.requested(
-        "negotiations/neg_1", OFFERING.name, "licensees/acme", "cooperatives/valley-health", RULE.scope, "", AT, AT
+        "negotiations/neg_1",
+        OFFERING.name,
+        "licensees/acme",
+        "cooperatives/valley-health",
+        RULE.scope,
+        None,
+        "",
+        AT,
+        AT,
     )
     copy = before.SerializeToString(deterministic=True)
     domain.negotiations.terminated(before, pb.PARTY_BUYER, "", AT)

@@ -14,7 +14,7 @@ from rochdale.catalog.v1 import events_pb2 as catalog_events
 from rochdale.governance.v1 import events_pb2 as governance_events
 from rochdale.governance.v1 import proposals_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import pricing_pb2, scope_pb2
 from rochdale_kit.chain import flaw_of_offering, flaw_of_rule
 from rochdale_kit.clock import from_timestamp, new_id, now
 
@@ -344,3 +344,33 @@ async def test_requests_come_newest_first_in_pages(world: World) -> None:
         await world.licensing.ListMandateRequests(
             pb.ListMandateRequestsRequest(page_token="bm8"), metadata=buyer.metadata
         )
+
+
+MONTHLY = pricing_pb2.PricePlan(interval=pricing_pb2.BILLING_INTERVAL_MONTH)
+
+
+async def test_whoever_asked_for_a_price_once_is_not_bound_to_it_each_month(world: World) -> None:
+    members, buyer = await asking(world)
+    for state in ("SPONSORING", "VOTING", "AWAITING_SIGNATURE"):
+        await members.move(state)
+    await members.enact()
+    await members.move("ENACTED")
+    offering = members.offer(price_plan=MONTHLY)
+    await members.publish(offering)
+    over = await world.mandate_request(buyer, members.asked.name)
+    negotiation = await world.negotiation(buyer, over.negotiation)
+    assert over.state == CONTINUED and negotiation.state == pb.NEGOTIATION_STATE_OFFERED
+    assert negotiation.price_plan == MONTHLY and negotiation.steps[-1].party == pb.PARTY_COOPERATIVE
+    agreed = await world.accept(buyer, negotiation)
+    assert (await world.license(buyer, agreed.license)).terms.price_plan == MONTHLY
+
+
+async def test_whoever_started_from_a_monthly_price_asked_for_one(world: World) -> None:
+    shelf, buyer = await world.shelf(plan=MONTHLY), await world.buyer()
+    members = Members(world, shelf, await world.ask_members(buyer, shelf.offering, wish=WISH))
+    await members.enact()
+    await members.publish(members.offer(price_plan=MONTHLY))
+    over = await world.mandate_request(buyer, members.asked.name)
+    negotiation = await world.negotiation(buyer, over.negotiation)
+    assert over.state == CONTINUED and negotiation.state == pb.NEGOTIATION_STATE_AGREED
+    assert (await world.license(buyer, negotiation.license)).terms.price_plan == MONTHLY

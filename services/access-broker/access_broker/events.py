@@ -59,7 +59,7 @@ class LicensingEvents:
         if row is None or row.grant.state not in (pb.GRANT_STATE_OPEN, pb.GRANT_STATE_SUSPENDED):
             return
         end = from_timestamp(license.end_time) if license.HasField("end_time") else row.license_end_time
-        if end is not None and row.license_end_time is not None and end < row.license_end_time:
+        if not chain.is_suspension_news(row.suspension_count, row.license_end_time, license):
             log.info("%s has resumed since it was suspended", license.name)
             return
         at = from_timestamp(license.suspend_time) if license.HasField("suspend_time") else now()
@@ -87,7 +87,7 @@ class LicensingEvents:
             await cut_off(connection, row.id, row.cooperative, pb.GRANT_STATE_CLOSED, "LICENSE_RESUMED")
         else:
             await store.set_grant_state(connection, row.id, pb.GRANT_STATE_CLOSED, "LICENSE_RESUMED")
-        await self._open(connection, license, between, end, flaw, rule, offering)
+        await self._open(connection, license, between, end, flaw, rule, offering, license.suspension_count)
 
     async def license_terminated(self, connection: AsyncConnection, event: licensing_events.LicenseTerminated) -> None:
         """Closes a grant for good. Heard before the beginning, it is remembered, and no grant is opened later."""
@@ -119,8 +119,12 @@ class LicensingEvents:
         flaw: Flaw | None,
         rule: governance_pb2.SharingRule | None,
         offering: catalog_pb2.Offering | None,
+        suspension_count: int = 0,
     ) -> None:
-        """The grant of a locked license whose earlier ones are closed: open, or void with its reason."""
+        """The grant of a locked license whose earlier ones are closed: open, or void with its reason.
+
+        suspension_count: how many suspensions are over; 0 for the first grant, whose first one may just be to come.
+        """
         at = now()
         grant = pb.Grant(
             name=f"grants/{new_id('gra')}",
@@ -136,7 +140,14 @@ class LicensingEvents:
         )
         seal = None if flaw else self._sealer.seal(grant)
         row = await store.insert_grant(
-            connection, grant, license=license, sharing_rule=rule, offering=offering, seal=seal, now=at
+            connection,
+            grant,
+            license=license,
+            sharing_rule=rule,
+            offering=offering,
+            seal=seal,
+            suspension_count=suspension_count,
+            now=at,
         )
         if flaw:
             log.error("%s is void, %s: %s", license.name, flaw.reason, flaw.sentence)
@@ -153,11 +164,6 @@ async def _grant(connection: AsyncConnection, license: str, what: str, lock: boo
 
 
 def _is_resumed(row: GrantRow, license: licensing_pb2.License) -> bool:
-    """Whether a resumption is news: it made the license end later than was known. One that comes late, after the next
-    suspension, did not, and opens nothing."""
-    return (
-        row.grant.state in (pb.GRANT_STATE_OPEN, pb.GRANT_STATE_SUSPENDED)
-        and row.license_end_time is not None
-        and license.HasField("end_time")
-        and from_timestamp(license.end_time) > row.license_end_time
-    )
+    """Whether a resumption is news. One that comes late, after the next suspension, opens nothing."""
+    under_way = row.grant.state in (pb.GRANT_STATE_OPEN, pb.GRANT_STATE_SUSPENDED)
+    return under_way and chain.is_resumption_news(row.suspension_count, row.license_end_time, license)

@@ -13,8 +13,10 @@ from rochdale_kit.chain import Flaw, end_is_signed, flaw_of_signed_rule, hash_of
 from rochdale_kit.clock import from_timestamp
 from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.money import require_currency
+from rochdale_kit.price_plans import flaw_of_plan, shortest_period_seconds
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import escapes, overlaps, require_inside, require_well_formed
+from rochdale_kit.scope_words import duration
 from rochdale_kit.signing import OFFERING_PREFIX
 
 
@@ -89,6 +91,20 @@ def offering_scope(asked: scope_pb2.SharingScope, tiers: Sequence[pb.OfferingTie
     scope.floor_price.CopyFrom(min((tier.price for tier in tiers), key=lambda price: price.amount_minor))
     require_well_formed(scope)
     return scope
+
+
+def check_plans(scope: scope_pb2.SharingScope, tiers: Sequence[pb.OfferingTier]) -> None:
+    """Every tier's price plan makes sense, and a license may last as long as its shortest period. Refuses with
+    PRICE_PLAN_INVALID."""
+    for number, tier in enumerate(tiers, 1):
+        if not tier.HasField("price_plan"):
+            continue
+        wrong = flaw_of_plan(tier.price_plan)
+        shortest = shortest_period_seconds(tier.price_plan)
+        if not wrong and scope.max_duration_seconds < shortest:
+            wrong = f"has a period of {duration(shortest)} or more, and no license lasts as long"
+        if wrong:
+            raise Refusal("PRICE_PLAN_INVALID", f"The price plan of tier {number} {wrong}.", tier=number)
 
 
 def check_datasets(

@@ -136,6 +136,7 @@ class CatalogService(catalog_pb2_grpc.CatalogServiceServicer):
             versions = await store.versions_of(connection, [dataset.dataset for dataset in request.scope.datasets])
 
             scope = domain.offering_scope(request.scope, request.tiers)
+            domain.check_plans(scope, request.tiers)
             domain.check_datasets(cooperative, scope, versions)
             domain.check_heard(rules.keys, unheard)
             cited = domain.check_tiers(cooperative, scope, request.tiers, rules)

@@ -10,7 +10,7 @@ from licensing import domain, store
 from licensing.ending import end_early, negotiation_of
 from licensing.lives import Lives
 from licensing.mandate import carry_on, follow
-from licensing.reach import emergency_over, settle
+from licensing.reach import emergency_over, resume, settle, suspend
 from licensing.store.tables import bare
 from rochdale.billing.v1 import events_pb2 as billing
 from rochdale.catalog.v1 import events_pb2 as catalog
@@ -26,6 +26,7 @@ from rochdale_kit.outbox import announce
 log = logging.getLogger(__name__)
 
 UNPAID = "The order was closed unpaid."
+UNSTATED = "UNSTATED"
 
 
 def of_governance() -> list[Subscription]:
@@ -52,7 +53,11 @@ def of_catalog(keys: LiveKeyring, lives: Lives) -> list[Subscription]:
 
 
 def of_billing() -> list[Subscription]:
-    return [on(billing.OrderPaid, order_paid), on(billing.OrderCanceled, order_canceled)]
+    return [
+        on(billing.OrderPaid, order_paid),
+        on(billing.OrderCanceled, order_canceled),
+        on(billing.StandingChanged, standing_changed),
+    ]
 
 
 async def cooperative_created(connection: AsyncConnection, event: governance.CooperativeCreated) -> None:
@@ -100,6 +105,8 @@ async def offering_closed(connection: AsyncConnection, event: catalog.OfferingCl
 
 async def order_paid(connection: AsyncConnection, event: billing.OrderPaid) -> None:
     """Load, decide, save, announce: the license is in force from now."""
+    if not domain.licenses.bills_its_start(event.order):
+        return
     id = bare(event.order.license)
     seen = domain.licenses.require_order(await store.licenses.license(connection, id, None), event.order)
     # The book before the license, as everybody takes them: an emergency reaches it from here or from there.
@@ -113,18 +120,49 @@ async def order_paid(connection: AsyncConnection, event: billing.OrderPaid) -> N
     at = now()
     negotiation = await negotiation_of(connection, before)
     license = domain.licenses.activated(before, at)
-    emergency = await emergency_over(connection, license, at)
-    if emergency:
-        license = domain.licenses.suspended(license, emergency, at)
+    cause = await emergency_over(connection, license, at)
+    if not cause and (held := (await store.licenses.standing(connection, license.name)).held):
+        # Billing may be heard to hold a license, as for a dispute at once, before the payment is heard.
+        cause = domain.licenses.held_by(held)
+    if cause:
+        license = domain.licenses.suspended(license, cause, at)
     await store.licenses.save(connection, license)
     await store.negotiations.save(connection, domain.negotiations.paid(negotiation, at), negotiation)
     await announce(connection, events_pb2.LicenseActivated(license=license), at)
-    if emergency:
+    if cause:
         await announce(connection, events_pb2.LicenseSuspended(license=license), at)
 
 
 async def order_canceled(connection: AsyncConnection, event: billing.OrderCanceled) -> None:
+    if not domain.licenses.bills_its_start(event.order):
+        return
     found = await store.licenses.license(connection, bare(event.order.license), None, lock=True)
     before = domain.licenses.require_order(found, event.order)
     if before.state == pb.LICENSE_STATE_AGREED:
         await end_early(connection, before, pb.PARTY_MARKET, UNPAID, now())
+
+
+async def standing_changed(connection: AsyncConnection, event: billing.StandingChanged) -> None:
+    """Suspends, resumes or ends a license for its money. An earlier change that comes late does nothing."""
+    id = bare(event.license)
+    seen = domain.licenses.require_known(await store.licenses.license(connection, id, None), event.license)
+    # The book before the license, as in order_paid.
+    await store.rules.hold(connection, bare(seen.terms.licensor))
+    license = await store.licenses.license(connection, id, None, lock=True)
+    assert license is not None, "a license stays"
+    known = await store.licenses.standing(connection, license.name)
+    if event.sequence <= known.sequence:
+        log.info("%s: standing %s is heard after %s", license.name, event.sequence, known.sequence)
+        return
+    at, reason = now(), event.reason or UNSTATED
+    held = reason if event.standing == billing.STANDING_HELD else ""
+    await store.licenses.set_standing(connection, license.name, domain.licenses.Standing(event.sequence, held))
+    if event.standing == billing.STANDING_ENDED:
+        if license.state in domain.licenses.LIVE:
+            await end_early(connection, license, pb.PARTY_MARKET, reason, at)
+    elif event.standing == billing.STANDING_HELD:
+        # Where an emergency suspends it, that goes on; what billing holds is looked at when the emergency is over.
+        if license.state == pb.LICENSE_STATE_ACTIVE or domain.licenses.is_held(license):
+            await suspend(connection, license, domain.licenses.held_by(reason), at)
+    elif domain.licenses.is_held(license):
+        await resume(connection, license, at)

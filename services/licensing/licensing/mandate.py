@@ -8,6 +8,7 @@ import logging
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from licensing import domain, store
+from licensing.domain.negotiations import AS_PUBLISHED
 from licensing.lives import Lives
 from licensing.signature import allowing_rule, hold_rules, sign
 from licensing.store.tables import bare
@@ -49,7 +50,8 @@ async def carry_on(connection: AsyncConnection, key: SigningKey, lives: Lives, o
     """The negotiation a published offering was made for: begun for the asker at the asked terms, and agreed at once.
 
     What the asker asked binds it until it is answered, and what the cooperative published at that price binds the
-    cooperative; so nobody has to be asked again. At another price than the asked one the cooperative has the next move.
+    cooperative; so nobody has to be asked again. At another price than the asked one the cooperative has the next move,
+    and the buyer where the price is due otherwise than it was in the offering the request started from.
     """
     before = await store.mandates.mandate_request(connection, bare(offering.mandate_request), None, lock=True)
     if before is None or before.cooperative != offering.name.partition("/offerings/")[0]:
@@ -98,11 +100,22 @@ async def _negotiate(
         request.licensee,
         request.cooperative,
         deal.scope,
+        deal.plan,
         request.message,
         at,
         at + lives.negotiation,
     )
     await store.negotiations.save(connection, negotiation)
+    first = await store.offerings.offering(connection, request.offering)
+    if domain.mandates.asked_plan(first, request) != deal.plan:
+        # The buyer is bound to what it asked, and it never asked to owe it each period: it is asked.
+        published = domain.deals.Deal(offering, deal.tier, domain.deals.at_price(deal.scope, deal.tier.price))
+        await allowing_rule(connection, published, at)
+        offered = domain.negotiations.countered(
+            negotiation, pb.PARTY_COOPERATIVE, published.scope, AS_PUBLISHED, at, at + lives.negotiation
+        )
+        await store.negotiations.save(connection, offered, negotiation)
+        return offered
     if not deal.listed:
         return negotiation
     return await sign(connection, key, negotiation, pb.PARTY_MARKET, deal, rule, at, at + lives.payment)

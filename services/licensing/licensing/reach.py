@@ -53,28 +53,36 @@ async def _recall(connection: AsyncConnection, rule: governance_pb2.SharingRule,
 
 
 async def _suspend(connection: AsyncConnection, emergency: governance_pb2.SharingRule, at: dt.datetime) -> None:
-    for license in await store.licenses.running(connection, emergency.name.split("/")[1]):
+    for license in await store.licenses.suspendable(connection, emergency.name.split("/")[1]):
         if overlaps(emergency.scope, license.terms.scope):
             await suspend(connection, license, emergency.name, at)
 
 
-async def suspend(connection: AsyncConnection, license: pb.License, emergency: str, at: dt.datetime) -> None:
-    """Interrupts one license. The caller has locked it."""
-    after = domain.licenses.suspended(license, emergency, at)
+async def suspend(connection: AsyncConnection, license: pb.License, cause: str, at: dt.datetime) -> None:
+    """Interrupts one license, and tells unless it already was. The caller has locked it."""
+    after = domain.licenses.suspended(license, cause, at)
     await store.licenses.save(connection, after)
-    await announce(connection, events_pb2.LicenseSuspended(license=after), at)
+    if license.state != pb.LICENSE_STATE_SUSPENDED:
+        await announce(connection, events_pb2.LicenseSuspended(license=after), at)
+
+
+async def resume(connection: AsyncConnection, license: pb.License, at: dt.datetime) -> None:
+    """Lets one license go on, and tells. The caller has locked it, and nothing suspends it any more."""
+    after = domain.licenses.resumed(license, at)
+    await store.licenses.save(connection, after)
+    await announce(connection, events_pb2.LicenseResumed(license=after), at)
 
 
 async def _resume(connection: AsyncConnection, emergency: governance_pb2.SharingRule, at: dt.datetime) -> None:
     cooperative = emergency.name.split("/")[1]
     for license in await store.licenses.suspended(connection, cooperative, emergency.name):
+        # Another emergency may reach it too, or its money be in disorder: then it stays suspended, now by that.
         if other := await emergency_over(connection, license, at):
-            # Another emergency reaches it too: it stays suspended, since when it was, now by that one.
-            await store.licenses.save(connection, domain.licenses.suspended(license, other, at))
-            continue
-        after = domain.licenses.resumed(license, at)
-        await store.licenses.save(connection, after)
-        await announce(connection, events_pb2.LicenseResumed(license=after), at)
+            await suspend(connection, license, other, at)
+        elif held := (await store.licenses.standing(connection, license.name)).held:
+            await suspend(connection, license, domain.licenses.held_by(held), at)
+        else:
+            await resume(connection, license, at)
 
 
 async def emergency_over(connection: AsyncConnection, license: pb.License, at: dt.datetime) -> str:

@@ -93,6 +93,30 @@ def end_of_grant(license: licensing_pb2.License) -> dt.datetime | None:
     return min(ends, default=None)
 
 
+def is_suspension_news(over: int, license_end: dt.datetime | None, license: licensing_pb2.License) -> bool:
+    """Whether a license told as suspended has not resumed since.
+
+    over: how many of its suspensions were over when its grant was opened. license_end: its end as known then. A licensing
+    of before suspensions were counted tells of each resumption by a later end alone.
+    """
+    if license.suspension_count:
+        return license.suspension_count > over
+    ends = from_timestamp(license.end_time) if license.HasField("end_time") else None
+    return ends is None or license_end is None or ends >= license_end
+
+
+def is_resumption_news(over: int, license_end: dt.datetime | None, license: licensing_pb2.License) -> bool:
+    """Whether a license told as resumed was suspended since its grant was opened; as above.
+
+    The end alone does not tell: what was suspended for money resumes with the end it had.
+    """
+    if license_end is None or not license.HasField("end_time"):
+        return False
+    if license.suspension_count:
+        return license.suspension_count > over
+    return from_timestamp(license.end_time) > license_end
+
+
 def end_after_suspension(
     end: dt.datetime,
     license_end: dt.datetime,

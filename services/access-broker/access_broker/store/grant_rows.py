@@ -34,6 +34,7 @@ class GrantRow:
     seal: bytes
     license_end_time: dt.datetime | None
     suspend_time: dt.datetime | None
+    suspension_count: int
 
     @property
     def id(self) -> str:
@@ -76,6 +77,7 @@ def _grant_of(row: sa.Row[tuple[object, ...]]) -> GrantRow:
         seal=row.seal or b"",
         license_end_time=row.license_end_time,
         suspend_time=row.suspend_time,
+        suspension_count=row.suspension_count,
     )
 
 
@@ -92,6 +94,7 @@ async def insert_grant(
     sharing_rule: governance_pb2.SharingRule | None,
     offering: catalog_pb2.Offering | None,
     seal: bytes | None,
+    suspension_count: int,
     now: dt.datetime,
 ) -> GrantRow:
     """The new grant. Lock its license first, and close the grant before it."""
@@ -116,6 +119,7 @@ async def insert_grant(
             grant_hash=grant.grant_hash or None,
             seal=seal,
             license_end_time=from_timestamp(license.end_time) if license.HasField("end_time") else None,
+            suspension_count=suspension_count,
         )
         .returning(grant_table)
     )

@@ -34,6 +34,8 @@ grant_table = sa.Table(
     # When the license ends, as last heard, and since when it is suspended: they tell a late event from a new one.
     sa.Column("license_end_time", Time),
     sa.Column("suspend_time", Time),
+    # How many suspensions of the license were over when it was opened.
+    sa.Column("suspension_count", sa.Integer, nullable=False),
     # One grant a license that is not closed, whatever races and whatever is heard twice.
     sa.Index("grant_of_license", "license", unique=True, postgresql_where=sa.text(f"state <> {pb.GRANT_STATE_CLOSED}")),
     sa.Index("grants_of_license", "license", sa.text("id DESC")),

@@ -10,11 +10,14 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import scope_pb2
 from rochdale.type.v1.money_pb2 import Money
+from rochdale.type.v1.pricing_pb2 import PricePlan
 from rochdale_kit.chain import tier_scope
 from rochdale_kit.clock import from_timestamp
 from rochdale_kit.money import require_currency
+from rochdale_kit.price_plans import shortest_period_seconds
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import require_inside
+from rochdale_kit.scope_words import duration
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Deal:
     def listed(self) -> bool:
         """Whether the price is the one the cooperative published; then nobody needs to be asked."""
         return self.price == self.tier.price
+
+    @property
+    def plan(self) -> PricePlan | None:
+        """How the price is due, as the tier says; None for once."""
+        return plan_of(self.tier)
 
     def require_inside_offering(self) -> None:
         """Refuses what leaves the tier as it was published with REQUEST_OUTSIDE_OFFERING."""
@@ -60,8 +68,8 @@ def proposed(
 ) -> Deal:
     """The deal a wish describes; no price means the listed one.
 
-    Refuses with LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, CURRENCY_UNKNOWN, and with
-    REQUEST_OUTSIDE_OFFERING for columns of several datasets at once.
+    Refuses with LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, CURRENCY_UNKNOWN, DURATION_BELOW_PERIOD,
+    and with REQUEST_OUTSIDE_OFFERING for columns of several datasets at once.
     """
     attested = require_attested(licensee, at)
     require_open(offering, at)
@@ -92,6 +100,7 @@ def proposed(
     if wish.duration_seconds:
         scope.max_duration_seconds = wish.duration_seconds
     scope.floor_price.CopyFrom(tier.price if price is None else price)
+    _require_a_period(tier, scope)
     return Deal(offering, tier, scope)
 
 
@@ -103,7 +112,7 @@ def on_the_table(
 ) -> Deal:
     """The deal as it lies on the table of a negotiation, looked at again before it is agreed.
 
-    Refuses with LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED.
+    Refuses with LICENSEE_NOT_ATTESTED, LICENSEE_CHANGED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, DURATION_BELOW_PERIOD.
     """
     attested = require_attested(licensee, at)
     # A buyer may move or be attested anew while it negotiates; what was discussed was meant for who it was then.
@@ -115,7 +124,31 @@ def on_the_table(
             licensee=attested.name,
         )
     require_open(offering, at)
-    return Deal(offering, tier_of(offering, attested.category), scope)
+    tier = tier_of(offering, attested.category)
+    _require_a_period(tier, scope)
+    return Deal(offering, tier, scope)
+
+
+def _require_a_period(tier: catalog_pb2.OfferingTier, scope: scope_pb2.SharingScope) -> None:
+    """Refuses to sell a period that the license does not last with DURATION_BELOW_PERIOD."""
+    shortest = shortest_period_seconds(tier.price_plan)
+    if scope.max_duration_seconds < shortest:
+        raise Refusal(
+            "DURATION_BELOW_PERIOD",
+            f"The price is for {duration(shortest)} or more; a license of {duration(scope.max_duration_seconds)} is "
+            "shorter.",
+            Kind.STATE,
+            duration_seconds=scope.max_duration_seconds,
+            period_seconds=shortest,
+        )
+
+
+def at_price(scope: scope_pb2.SharingScope, price: Money) -> scope_pb2.SharingScope:
+    """The scope at another price."""
+    priced = scope_pb2.SharingScope()
+    priced.CopyFrom(scope)
+    priced.floor_price.CopyFrom(price)
+    return priced
 
 
 def require_open(offering: catalog_pb2.Offering, at: dt.datetime) -> None:
@@ -153,6 +186,11 @@ def tier_of(offering: catalog_pb2.Offering, category: scope_pb2.BuyerCategory.Va
         offering=offering.name,
         category=word,
     )
+
+
+def plan_of(tier: catalog_pb2.OfferingTier | None) -> PricePlan | None:
+    """How a tier's price is due; None for once."""
+    return tier.price_plan if tier is not None and tier.HasField("price_plan") else None
 
 
 def tier_or_none(

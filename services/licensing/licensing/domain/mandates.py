@@ -6,12 +6,12 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from licensing.domain.deals import tier_or_none
+from licensing.domain.deals import plan_of, tier_or_none
 from licensing.domain.licensees import require_attested
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.governance.v1 import governance_pb2, proposals_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import pricing_pb2, scope_pb2
 from rochdale_kit.clock import to_timestamp
 from rochdale_kit.money import require_currency
 from rochdale_kit.refusals import Kind, Refusal
@@ -90,6 +90,11 @@ def asked_scope(
         scope.floor_price.CopyFrom(tier.price)
     require_well_formed(scope)
     return scope
+
+
+def asked_plan(offering: catalog_pb2.Offering | None, request: pb.MandateRequest) -> pricing_pb2.PricePlan | None:
+    """How the price asked is due: as in the offering the request started from. None for once."""
+    return None if offering is None else plan_of(tier_or_none(offering, request.scope.categories[0]))
 
 
 def outside(scope: scope_pb2.SharingScope, rules: Sequence[governance_pb2.SharingRule]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from rochdale.licensing.v1 import licensing_pb2 as pb
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import pricing_pb2, scope_pb2
 from rochdale_kit.clock import from_timestamp, to_timestamp
 from rochdale_kit.refusals import Kind, Refusal
 
@@ -36,6 +36,8 @@ MOVER: Mapping[State, Party] = {
     pb.NEGOTIATION_STATE_OFFERED: pb.PARTY_BUYER,
 }
 
+AS_PUBLISHED = "The offering as it is published."
+
 
 def etag(name: str, steps: int) -> str:
     """Changes with every step. A hash, so that nobody is tempted to count with it."""
@@ -48,13 +50,19 @@ def requested(
     licensee: str,
     cooperative: str,
     scope: scope_pb2.SharingScope,
+    plan: pricing_pb2.PricePlan | None,
     message: str,
     at: dt.datetime,
     answer_by: dt.datetime,
 ) -> pb.Negotiation:
-    """A new negotiation, which starts with the buyer's request."""
+    """A new negotiation, which starts with the buyer's request. plan: how the price is due, which nobody can change."""
     empty = pb.Negotiation(
-        name=name, offering=offering, licensee=licensee, cooperative=cooperative, create_time=to_timestamp(at)
+        name=name,
+        offering=offering,
+        licensee=licensee,
+        cooperative=cooperative,
+        create_time=to_timestamp(at),
+        price_plan=plan,
     )
     return _moved(empty, pb.PARTY_BUYER, pb.NEGOTIATION_STATE_REQUESTED, at, message, scope, answer_by)
 
@@ -80,7 +88,7 @@ def agreed(before: pb.Negotiation, party: Party, license: str, at: dt.datetime, 
     """
     after = before
     if party == pb.PARTY_MARKET:
-        after = _moved(after, party, pb.NEGOTIATION_STATE_OFFERED, at, "The offering as it is published.")
+        after = _moved(after, party, pb.NEGOTIATION_STATE_OFFERED, at, AS_PUBLISHED)
     if party != pb.PARTY_COOPERATIVE:
         after = _moved(after, party, pb.NEGOTIATION_STATE_ACCEPTED, at)
     signer = pb.PARTY_COOPERATIVE if party == pb.PARTY_COOPERATIVE else pb.PARTY_MARKET

@@ -32,9 +32,10 @@ def quoted(name: str, deal: Deal, at: dt.datetime) -> pb.Quote:
         offering=deal.offering.name,
         scope=deal.scope,
         price=deal.price,
+        price_plan=deal.plan,
         expire_time=to_timestamp(at + QUOTE_LIFE),
     )
-    quote.quote_hash = canonical_hash(quote, "offering", "scope", "price")
+    quote.quote_hash = canonical_hash(quote, "offering", "scope", "price", "price_plan")
     return quote
 
 

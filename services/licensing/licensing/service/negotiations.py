@@ -48,6 +48,7 @@ class NegotiationCalls(Calls):
                 f"licensees/{buyer}",
                 offering.name.partition("/offerings/")[0],
                 deal.scope,
+                deal.plan,
                 request.message,
                 at,
                 at + self._lives.negotiation,

@@ -7,7 +7,7 @@ import datetime as dt
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from licensing.domain.licenses import LIVE, LONGEST_SUSPENSION
+from licensing.domain.licenses import BILLING, LIVE, LONGEST_SUSPENSION, Standing
 from licensing.store.tables import Row, bare, license_table, seen_by
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale.type.v1 import signature_pb2
@@ -29,6 +29,7 @@ def _license_of(row: Row) -> pb.License:
         signature=signature_pb2.Signature.FromString(row.signature) if row.signature else None,
         suspend_time=to_timestamp(row.suspend_time),
         suspended_by=row.suspended_by,
+        suspension_count=row.suspension_count,
     )
 
 
@@ -51,6 +52,9 @@ async def insert(connection: AsyncConnection, license: pb.License, pay_by_time: 
             pay_by_time=pay_by_time,
             end_reason="",
             suspended_by="",
+            suspension_count=0,
+            standing_sequence=0,
+            held="",
         )
     )
 
@@ -67,6 +71,7 @@ async def save(connection: AsyncConnection, license: pb.License) -> None:
             end_reason=license.end_reason,
             suspend_time=from_timestamp(license.suspend_time) if license.HasField("suspend_time") else None,
             suspended_by=license.suspended_by,
+            suspension_count=license.suspension_count,
         )
     )
 
@@ -113,11 +118,22 @@ async def recallable(connection: AsyncConnection, cooperative: str, sharing_rule
     return await _locked(connection, statement)
 
 
-async def running(connection: AsyncConnection, cooperative: str) -> list[pb.License]:
-    """Active licenses of a cooperative, locked."""
-    return await _locked(
-        connection,
-        sa.select(_table).where(_table.c.cooperative == cooperative, _table.c.state == pb.LICENSE_STATE_ACTIVE),
+async def suspendable(connection: AsyncConnection, cooperative: str) -> list[pb.License]:
+    """Licenses of a cooperative that no emergency suspends, locked: active, or held by billing."""
+    free = sa.or_(_table.c.state == pb.LICENSE_STATE_ACTIVE, _held())
+    return await _locked(connection, sa.select(_table).where(_table.c.cooperative == cooperative, free))
+
+
+async def standing(connection: AsyncConnection, name: str) -> Standing:
+    """What billing said last of a license. The caller holds its lock."""
+    statement = sa.select(_table.c.standing_sequence, _table.c.held).where(_table.c.id == bare(name))
+    row = (await connection.execute(statement)).one()
+    return Standing(row.standing_sequence, row.held)
+
+
+async def set_standing(connection: AsyncConnection, name: str, standing: Standing) -> None:
+    await connection.execute(
+        _table.update().where(_table.c.id == bare(name)).values(standing_sequence=standing.sequence, held=standing.held)
     )
 
 
@@ -136,9 +152,10 @@ async def suspended(connection: AsyncConnection, cooperative: str, emergency: st
 async def over(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[pb.License]:
     """Licenses whose end has come, locked; those another replica holds are left to it.
 
-    A suspended one ends only when the longest extension there can be is over too: before, it is resumed first.
+    One that an emergency suspends ends only when the longest extension there can be is over too: before, it is resumed
+    first. What billing holds ends when it says.
     """
-    active = sa.and_(_table.c.state == pb.LICENSE_STATE_ACTIVE, _table.c.end_time <= now)
+    active = sa.and_(sa.or_(_table.c.state == pb.LICENSE_STATE_ACTIVE, _held()), _table.c.end_time <= now)
     suspended = sa.and_(_table.c.state == pb.LICENSE_STATE_SUSPENDED, _table.c.end_time <= now - LONGEST_SUSPENSION)
     return await _due(connection, sa.or_(active, suspended), _table.c.end_time, limit)
 
@@ -147,6 +164,10 @@ async def unpaid(connection: AsyncConnection, now: dt.datetime, limit: int) -> l
     """Agreed licenses whose time to be paid is over, likewise."""
     due = sa.and_(_table.c.state == pb.LICENSE_STATE_AGREED, _table.c.pay_by_time <= now)
     return await _due(connection, due, _table.c.pay_by_time, limit)
+
+
+def _held() -> sa.ColumnElement[bool]:
+    return sa.and_(_table.c.state == pb.LICENSE_STATE_SUSPENDED, _table.c.suspended_by.startswith(BILLING))
 
 
 async def _due(

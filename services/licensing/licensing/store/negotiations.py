@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from licensing.domain.negotiations import MOVER, etag
 from licensing.store.tables import Row, bare, negotiation_step_table, negotiation_table, seen_by
 from rochdale.licensing.v1 import licensing_pb2 as pb
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import pricing_pb2, scope_pb2
 from rochdale_kit.clock import from_timestamp, to_timestamp
 
 _table, _steps = negotiation_table, negotiation_step_table
@@ -32,6 +32,7 @@ def _negotiation_of(row: Row) -> pb.Negotiation:
         etag=etag(name, row.steps),
         create_time=to_timestamp(row.create_time),
         expire_time=to_timestamp(row.expire_time),
+        price_plan=pricing_pb2.PricePlan.FromString(row.price_plan) if row.price_plan is not None else None,
     )
 
 
@@ -53,6 +54,7 @@ async def save(connection: AsyncConnection, negotiation: pb.Negotiation, before:
             licensee=bare(negotiation.licensee),
             cooperative=bare(negotiation.cooperative),
             create_time=from_timestamp(negotiation.create_time),
+            price_plan=negotiation.price_plan.SerializeToString() if negotiation.HasField("price_plan") else None,
             **now,
         )
         .on_conflict_do_update(index_elements=["id"], set_=now)

@@ -84,6 +84,7 @@ negotiation_table = sa.Table(
     sa.Column("license", sa.Text, nullable=False),
     sa.Column("create_time", TIME, nullable=False),
     sa.Column("expire_time", TIME),
+    sa.Column("price_plan", sa.LargeBinary),
 )
 negotiation_step_table = sa.Table(
     "negotiation_step",
@@ -113,6 +114,9 @@ license_table = sa.Table(
     sa.Column("end_reason", sa.Text, nullable=False),
     sa.Column("suspend_time", TIME),
     sa.Column("suspended_by", sa.Text, nullable=False),
+    sa.Column("suspension_count", sa.Integer, nullable=False),
+    sa.Column("standing_sequence", sa.BigInteger, nullable=False),
+    sa.Column("held", sa.Text, nullable=False),
 )
 mandate_request_table = sa.Table(
     "mandate_request",

@@ -131,6 +131,7 @@ class CatalogServiceServicer:
         """A steward publishes an offering. A retry gets the first answer. Refuses with NOT_FOUND, SCOPE_ILL_FORMED,
         DATASET_NOT_OWN, VERSION_NOT_PUBLISHED, VERSION_SUPERSEDED (the last version in scope gave way to a later one),
         COLUMN_UNKNOWN, CURRENCY_UNKNOWN, CURRENCY_MISMATCH (tiers in different currencies), CATEGORY_REPEATED,
+        PRICE_PLAN_INVALID (it contradicts itself, or its period is longer than any license under the offering),
         RULE_NOT_YET_KNOWN (try again), RULE_NOT_IN_FORCE, OFFERING_OUTSIDE_RULE (naming each dimension that escapes),
         OFFERING_FORBIDDEN (a DENY rule overlaps), RULE_SIGNATURE_INVALID (a rule is not signed by the cooperative),
         COOPERATIVE_KEY_MISSING, SIGNATURE_INVALID (not the latest key's over the hash the catalog computed; both are named),

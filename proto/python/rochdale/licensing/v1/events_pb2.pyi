@@ -50,7 +50,9 @@ class LicenseActivated(_message.Message):
     LICENSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def license(self) -> _licensing_pb2.License:
-        """The license, state ACTIVE; or SUSPENDED if an emergency reaches it already, and LicenseSuspended follows."""
+        """The license, state ACTIVE; or SUSPENDED if an emergency reaches it already, or billing holds it, and LicenseSuspended
+        follows.
+        """
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ Global___LicenseSuspended: _TypeAlias = LicenseSuspended  # noqa: Y015
 
 @_typing.final
 class LicenseResumed(_message.Message):
-    """A suspended license is in force again, its term extended by as long as it was suspended."""
+    """A suspended license is in force again, its term extended by as long as an emergency suspended it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -102,7 +102,7 @@ class _MandateRequestStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_M
     """Members agreed; the cooperative publishes the offering."""
     MANDATE_REQUEST_STATE_CONTINUED: _MandateRequestState.ValueType  # 5
     """The negotiation goes on by itself: a license was agreed, or, if the offering has another price than the one asked, the
-    cooperative has the next move.
+    cooperative has the next move; if its price is due otherwise than was asked, the buyer has.
     """
     MANDATE_REQUEST_STATE_DECLINED: _MandateRequestState.ValueType  # 6
     """Members or stewards declined, nobody answered in time, or the negotiation could not go on."""
@@ -126,7 +126,7 @@ MANDATE_REQUEST_STATE_GRANTED: MandateRequestState.ValueType  # 4
 """Members agreed; the cooperative publishes the offering."""
 MANDATE_REQUEST_STATE_CONTINUED: MandateRequestState.ValueType  # 5
 """The negotiation goes on by itself: a license was agreed, or, if the offering has another price than the one asked, the
-cooperative has the next move.
+cooperative has the next move; if its price is due otherwise than was asked, the buyer has.
 """
 MANDATE_REQUEST_STATE_DECLINED: MandateRequestState.ValueType  # 6
 """Members or stewards declined, nobody answered in time, or the negotiation could not go on."""
@@ -729,12 +729,13 @@ class Quote(_message.Message):
     PRICE_FIELD_NUMBER: _builtins.int
     QUOTE_HASH_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PRICE_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "quotes/{quote}"."""
     offering: _builtins.str
     """The offering."""
     quote_hash: _builtins.str
-    """SHA-256 over the canonical JSON of offering, scope and price."""
+    """SHA-256 over the canonical JSON of offering, scope, price and price_plan."""
     @_builtins.property
     def scope(self) -> _scope_pb2.SharingScope:
         """What would be licensed, for the caller's category."""
@@ -747,6 +748,10 @@ class Quote(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when it holds (if the offering stays open and the rule allows it)."""
 
+    @_builtins.property
+    def price_plan(self) -> _pricing_pb2.PricePlan:
+        """How the price is due; absent for once. As the offering's tier says."""
+
     def __init__(
         self,
         *,
@@ -756,10 +761,11 @@ class Quote(_message.Message):
         price: _money_pb2.Money | None = ...,
         quote_hash: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        price_plan: _pricing_pb2.PricePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "price", b"price", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "price", b"price", "price_plan", b"price_plan", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "offering", b"offering", "price", b"price", "quote_hash", b"quote_hash", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "name", b"name", "offering", b"offering", "price", b"price", "price_plan", b"price_plan", "quote_hash", b"quote_hash", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -835,6 +841,7 @@ class Negotiation(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    PRICE_PLAN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "negotiations/{negotiation}"."""
     offering: _builtins.str
@@ -871,6 +878,10 @@ class Negotiation(_message.Message):
         once nothing is waited for.
         """
 
+    @_builtins.property
+    def price_plan(self) -> _pricing_pb2.PricePlan:
+        """How the price on the table is due; absent for once. As the offering's tier says: only the price is negotiated."""
+
     def __init__(
         self,
         *,
@@ -886,10 +897,11 @@ class Negotiation(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        price_plan: _pricing_pb2.PricePlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "price", b"price", "scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "price", b"price", "price_plan", b"price_plan", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooperative", b"cooperative", "create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "license", b"license", "licensee", b"licensee", "name", b"name", "offering", b"offering", "price", b"price", "scope", b"scope", "state", b"state", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooperative", b"cooperative", "create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "license", b"license", "licensee", b"licensee", "name", b"name", "offering", b"offering", "price", b"price", "price_plan", b"price_plan", "scope", b"scope", "state", b"state", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1004,6 +1016,7 @@ class License(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SUSPEND_TIME_FIELD_NUMBER: _builtins.int
     SUSPENDED_BY_FIELD_NUMBER: _builtins.int
+    SUSPENSION_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, "licenses/{license}"."""
     terms_hash: _builtins.str
@@ -1015,7 +1028,11 @@ class License(_message.Message):
     end_reason: _builtins.str
     """Why it was ended early; empty otherwise."""
     suspended_by: _builtins.str
-    """What suspends it: an emergency prohibition, or what billing said, "billing/{reason}"; empty while it is not suspended."""
+    """What suspends it: an emergency prohibition, or what billing said, "billing/{reason}"; empty while it is not suspended.
+    Of both at once the emergency is named, because the term grows by as long; money makes no term longer.
+    """
+    suspension_count: _builtins.int
+    """How often it has been suspended. A suspension or resumption that is told late is known by it."""
     @_builtins.property
     def terms(self) -> Global___LicenseTerms:
         """What was agreed."""
@@ -1034,7 +1051,7 @@ class License(_message.Message):
 
     @_builtins.property
     def suspend_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is suspended; absent while it is not."""
+        """Since when suspended_by suspends it; absent while nothing does."""
 
     def __init__(
         self,
@@ -1050,10 +1067,11 @@ class License(_message.Message):
         signature: _signature_pb2.Signature | None = ...,
         suspend_time: _timestamp_pb2.Timestamp | None = ...,
         suspended_by: _builtins.str = ...,
+        suspension_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_time", b"end_time", "signature", b"signature", "suspend_time", b"suspend_time", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_reason", b"end_reason", "end_time", b"end_time", "name", b"name", "negotiation", b"negotiation", "signature", b"signature", "state", b"state", "suspend_time", b"suspend_time", "suspended_by", b"suspended_by", "terms", b"terms", "terms_hash", b"terms_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "end_reason", b"end_reason", "end_time", b"end_time", "name", b"name", "negotiation", b"negotiation", "signature", b"signature", "state", b"state", "suspend_time", b"suspend_time", "suspended_by", b"suspended_by", "suspension_count", b"suspension_count", "terms", b"terms", "terms_hash", b"terms_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

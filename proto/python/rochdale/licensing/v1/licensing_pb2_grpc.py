@@ -226,7 +226,7 @@ class LicensingServiceServicer:
         """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
         the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
         OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
-        REQUEST_ID_REUSED.
+        DURATION_BELOW_PERIOD (shorter than the first period of the price plan), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,8 +248,8 @@ class LicensingServiceServicer:
         """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
         gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
         NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
-        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
-        REQUEST_ID_REUSED.
+        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), DURATION_BELOW_PERIOD,
+        CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,7 +75,7 @@ class LicensingServiceStub:
     """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
     the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
     OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
-    REQUEST_ID_REUSED.
+    DURATION_BELOW_PERIOD (shorter than the first period of the price plan), REQUEST_ID_REUSED.
     """
     RequestLicense: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.RequestLicenseRequest, _licensing_pb2.Negotiation]
     """Asks for a license. At the listed price and inside the offering, its answer is AGREED and names the license. At
@@ -89,8 +89,8 @@ class LicensingServiceStub:
     """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
     gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
     NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
-    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
-    REQUEST_ID_REUSED.
+    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), DURATION_BELOW_PERIOD,
+    CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
     """
     AcceptNegotiation: _grpc.UnaryUnaryMultiCallable[_licensing_pb2.AcceptNegotiationRequest, _licensing_pb2.Negotiation]
     """The side whose move it is takes what is on the table; the license is agreed. A retry gets the first answer. Refuses
@@ -158,7 +158,7 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
     the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
     OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
-    REQUEST_ID_REUSED.
+    DURATION_BELOW_PERIOD (shorter than the first period of the price plan), REQUEST_ID_REUSED.
     """
     RequestLicense: _aio.UnaryUnaryMultiCallable[_licensing_pb2.RequestLicenseRequest, _licensing_pb2.Negotiation]  # type: ignore[assignment]
     """Asks for a license. At the listed price and inside the offering, its answer is AGREED and names the license. At
@@ -172,8 +172,8 @@ class LicensingServiceAsyncStub(LicensingServiceStub):
     """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
     gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
     NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
-    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
-    REQUEST_ID_REUSED.
+    REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), DURATION_BELOW_PERIOD,
+    CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
     """
     AcceptNegotiation: _aio.UnaryUnaryMultiCallable[_licensing_pb2.AcceptNegotiationRequest, _licensing_pb2.Negotiation]  # type: ignore[assignment]
     """The side whose move it is takes what is on the table; the license is agreed. A retry gets the first answer. Refuses
@@ -304,7 +304,7 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         """What a wish would cost. An offering that answers a request outside the mandate is open to the asker alone. A retry gets
         the first answer. Refuses with NOT_FOUND, LICENSEE_NOT_ATTESTED,
         OFFERING_CLOSED, CATEGORY_NOT_OFFERED, REQUEST_OUTSIDE_OFFERING (naming each dimension that escapes),
-        REQUEST_ID_REUSED.
+        DURATION_BELOW_PERIOD (shorter than the first period of the price plan), REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -330,8 +330,8 @@ class LicensingServiceServicer(metaclass=_abc_1.ABCMeta):
         """The side whose move it is puts other terms on the table: the steward makes it OFFERED, the buyer REQUESTED. A retry
         gets the first answer. Refuses with NOT_FOUND, NOT_YOUR_MOVE (also when it is over, or its time is),
         NEGOTIATION_CHANGED (stale etag), LICENSEE_NOT_ATTESTED, OFFERING_CLOSED, CATEGORY_NOT_OFFERED, RULE_NOT_IN_FORCE,
-        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), CURRENCY_UNKNOWN,
-        REQUEST_ID_REUSED.
+        REQUEST_OUTSIDE_RULE, REQUEST_OUTSIDE_OFFERING (in anything but price and duration), DURATION_BELOW_PERIOD,
+        CURRENCY_UNKNOWN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
