@@ -2,6 +2,7 @@
 
 from billing.store import (
     access_log,
+    books,
     breaks,
     disputes,
     dividend_inputs,
@@ -32,6 +33,7 @@ from billing.store import (
 
 __all__ = [
     "access_log",
+    "books",
     "breaks",
     "disputes",
     "dividend_inputs",
