@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,6 +70,15 @@ def on(message: type[E], handle: Handler[E]) -> Subscription:
         await handle(connection, event)
 
     return Subscription(message, handle_any)
+
+
+_heard_id: ContextVar[str] = ContextVar("heard_id")
+
+
+def heard_id() -> str:
+    """The id of the event that is being handled, for a handler that keeps what it was told under it. LookupError outside
+    of one."""
+    return _heard_id.get()
 
 
 class Consumer:
@@ -180,6 +190,7 @@ class Consumer:
                 .returning(inbox_table.c.event_id)
             )
             if first.first() is not None:
+                _heard_id.set(event_id)
                 await subscription.handle(connection, event)
 
     async def _later(self, message: Msg, deliveries: int, refusal: Refusal) -> None:

@@ -8,8 +8,17 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from billing import store
-from billing.domain.payments import CANCELED, UNANSWERED, Payment, Seen, Standing, failed
+from billing import store, subscribing
+from billing.domain.payments import (
+    CANCELED,
+    KEY_LIFE,
+    RAIL_SILENT,
+    UNANSWERED,
+    Payment,
+    Seen,
+    Standing,
+    failed,
+)
 from billing.rail import MISSING, Rail, RailRefused, RailUnavailable
 from billing.settlement import Also, Settlement
 from rochdale.billing.v1 import billing_pb2 as pb
@@ -41,15 +50,22 @@ class Attempts:
         async with self._database.read() as connection:
             order = await store.orders.get(connection, payment.order_id)
         assert order is not None, "a payment belongs to an order"
+        saved = payment.method == pb.PAYMENT_METHOD_SAVED
         try:
-            seen = await self.rail.start(order, payment)
+            if saved and now() - payment.create_time > KEY_LIFE:
+                found = await self.rail.find_saved(payment)
+                if found is None:
+                    return await self._note(payment, pb.PAYMENT_STATE_FAILED, RAIL_SILENT)
+                seen = found
+            else:
+                seen = await self.rail.start(order, payment)
         except RailUnavailable:
             await self._note(payment, pb.PAYMENT_STATE_UNKNOWN)
             raise
         except RailRefused as refused:
             log.warning("%s is refused by Stripe: %s", payment.name, refused)
             return await self._note(payment, pb.PAYMENT_STATE_FAILED, refused.code)
-        answered = await self._settlement.apply(payment.id, seen)
+        answered = await self.hear(payment, seen)
         if answered.state == pb.PAYMENT_STATE_FAILED and seen.standing is Standing.OPEN:
             await self._tidy(answered)
         return answered
@@ -60,7 +76,8 @@ class Attempts:
 
     async def hear(self, payment: Payment, seen: Seen, also: Also | None = None) -> Payment:
         """Applies what the rail says of an attempt, with `also` in the same transaction. Raises RailUnavailable."""
-        if seen.standing is Standing.DECLINED and payment.method == pb.PAYMENT_METHOD_PAYMENT_INTENT and payment.live:
+        by_page = payment.method == pb.PAYMENT_METHOD_CHECKOUT
+        if seen.standing is Standing.DECLINED and not by_page and payment.live:
             # FAILED is final, so the intent is ended first: a second card on it could pay twice.
             code = seen.failure_code
             seen = await self.rail.cancel(replace(payment, intent_id=seen.intent_id))
@@ -72,8 +89,14 @@ class Attempts:
         """Ends a live attempt for good, so that another may begin. False when the rail says it is too late.
 
         An attempt the rail has not answered is ended by us alone: nobody was given the secret or the page to pay it
-        with. So a rail that is down never keeps a buyer from paying in another way. Raises RailUnavailable.
+        with. So a rail that is down never keeps a buyer from paying in another way. A saved method needs no handing
+        out: it is charged as soon as the rail hears of it, so there the rail is asked until it answers. Raises
+        RailUnavailable.
         """
+        if payment.method == pb.PAYMENT_METHOD_SAVED and payment.state in UNANSWERED:
+            payment = await self.advance(payment)
+            if not payment.live:
+                return payment.state == pb.PAYMENT_STATE_FAILED
         if not payment.can_be_paid_elsewhere:
             # It may have become PENDING since it was read: then it is alive still, and the caller comes again.
             now_is = await self._note(payment, pb.PAYMENT_STATE_FAILED, code)
@@ -102,6 +125,7 @@ class Attempts:
             at = now()
             changed = failed(current, code, at) if state == pb.PAYMENT_STATE_FAILED else replace(current, state=state)
             await store.payments.save(connection, changed)
+            await subscribing.stuck(connection, current, changed, at)
             return changed
 
     async def _tidy(self, payment: Payment) -> None:

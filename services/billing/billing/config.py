@@ -1,10 +1,13 @@
 """Billing's settings."""
 
+from itertools import pairwise
+
 import schwifty
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from schwifty.exceptions import SchwiftyException
 
+from billing.domain.pricing import DAY_SECONDS
 from billing.tax import read_table
 from rochdale_kit.config import ServiceConfig
 
@@ -46,6 +49,31 @@ class Config(ServiceConfig):
             read_table(value)
         return value
 
+    # Subscriptions.
+    day_seconds: float = Field(
+        DAY_SECONDS, gt=0, description="How long a day of a subscription is; shorter only to try things out."
+    )
+    retry_days: str = Field("1,3,5,7", description="Days after which an unpaid order of a period is charged again.")
+    grace_days: float = Field(14, gt=0, description="Days after which an unpaid order of a period suspends access.")
+    terminate_days: float = Field(30, gt=0, description="Days after which it ends the license.")
+    use_wait_seconds: float = Field(
+        3600, ge=0, description="How long after a period what was used in it may still be told for its own order."
+    )
+
+    @field_validator("retry_days")
+    @classmethod
+    def _retry_days(cls, value: str) -> str:
+        if any(later <= earlier for earlier, later in pairwise((0.0, *days_of(value)))):
+            raise ValueError("must be days that grow, such as 1,3,5,7")
+        return value
+
+    @field_validator("terminate_days")
+    @classmethod
+    def _terminate_days(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("grace_days", 0):
+            raise ValueError("must be more than BILLING_GRACE_DAYS, or access would end before it is suspended")
+        return value
+
     # The treasury.
     stripe_connect_webhook_secret: str = Field(
         "", description="Signing secret of the endpoint for connected accounts, whsec_…; empty closes its route."
@@ -62,6 +90,10 @@ class Config(ServiceConfig):
     cooling_off_seconds: float = Field(72 * 3600, ge=0, description="How long a new bank account waits once approved.")
     payer_holder: str = Field("", max_length=70, description="Who pays cooperatives in a file for a bank.")
     payer_iban: str = Field("", description="The account such a file pays from; empty leaves CSV alone.")
+    unclaimed_seconds: float = Field(
+        3 * 365 * 86400, ge=0, description="After what time a dividend nobody could be paid is set apart as unclaimed."
+    )
+    unclaimed_round_seconds: float = Field(3600, gt=0, description="How often such dividends are looked for.")
     reconcile_seconds: float = Field(86400, gt=0, description="How often the books are compared with Stripe.")
     settle_seconds: float = Field(900, ge=0, description="How old a movement or attempt is when its lack is a break.")
 
@@ -117,6 +149,11 @@ class Config(ServiceConfig):
         if info.data.get("stripe_api_key") and not value.startswith(("http://", "https://")):
             raise ValueError("with a Stripe key it must be an address starting with http:// or https://")
         return value.rstrip("/")
+
+
+def days_of(value: str) -> tuple[float, ...]:
+    """The days in a setting. ValueError when one is none."""
+    return tuple(float(part) for part in value.split(",") if part.strip())
 
 
 def split_secrets(value: str) -> list[str]:

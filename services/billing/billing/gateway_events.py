@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing import dividend_events, evidence, releasing
+from billing import dividend_events, evidence, metering, releasing
+from billing.domain.pricing import gigabytes
 from rochdale.data_gateway.v1 import events_pb2 as gateway
-from rochdale_kit.inbox import Subscription, on
+from rochdale.type.v1 import pricing_pb2 as pricing
+from rochdale_kit.clock import from_timestamp, now
+from rochdale_kit.inbox import Subscription, heard_id, on
 
 
 def of_gateways() -> list[Subscription]:
@@ -21,3 +24,18 @@ async def usage_recorded(connection: AsyncConnection, event: gateway.UsageRecord
     await releasing.usage_recorded(connection, event)
     await dividend_events.usage_recorded(connection, event)
     await evidence.usage_recorded(connection, event)
+    await _metered(connection, event)
+
+
+async def _metered(connection: AsyncConnection, event: gateway.UsageRecorded) -> None:
+    """Bytes sent feed METER_GIGABYTE. No event counts queries or privacy loss yet: METER_QUERY and METER_EPSILON are
+    priced, capped and billed like it, and stay at zero until one does."""
+    await metering.record(
+        connection,
+        heard_id(),
+        event.license,
+        pricing.METER_GIGABYTE,
+        gigabytes(event.sent_bytes),
+        from_timestamp(event.record_time),
+        now(),
+    )

@@ -14,7 +14,7 @@ from billing.attempts import Attempts
 from billing.config import Config
 from billing.domain import postings
 from billing.domain.orders import OVERDUE
-from billing.domain.payments import RAIL_SILENT, REFUNDED, UNANSWERED, Payment
+from billing.domain.payments import KEY_LIFE, RAIL_SILENT, REFUNDED, UNANSWERED, Payment
 from billing.rail import RailRefused, RailUnavailable
 from billing.settlement import close
 from rochdale.billing.v1 import billing_pb2 as pb
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 BATCH = 100
-# Stripe forgets an idempotency key after 24 hours; by then the same question could make a second attempt.
-KEY_LIFE = dt.timedelta(hours=23)
 
 
 class Keeper:

@@ -32,6 +32,12 @@ MISSING = "resource_missing"
 MONEY = "latest_charge.balance_transaction"
 _CHECKOUT = "checkout"
 _INTENT = "payment_intent"
+_SAVED = "saved"
+_METHODS = {pb.PAYMENT_METHOD_CHECKOUT: _CHECKOUT, pb.PAYMENT_METHOD_SAVED: _SAVED}
+# The bank wants its customer to say yes, who was not there.
+_ASKS = "authentication_required"
+# How many attempts of a customer are looked through for one whose answer was lost.
+_MOST = 100
 
 
 class RailUnavailable(Exception):
@@ -100,7 +106,7 @@ class Rail:
             "order": order.id,
             "payment": payment.id,
             "terms_hash": order.terms_hash,
-            "method": _CHECKOUT if checkout else _INTENT,
+            "method": _METHODS.get(payment.method, _INTENT),
         }
         if order.quote_hash:
             metadata["quote_hash"] = order.quote_hash
@@ -121,6 +127,8 @@ class Rail:
                     options,
                 )
                 return self._of_session(session.to_dict())
+            if payment.method == pb.PAYMENT_METHOD_SAVED:
+                return await self._charge_saved(payment, amount, currency, description, metadata)
             intent = await self.api.payment_intents.create_async(
                 {
                     "amount": amount,
@@ -133,6 +141,42 @@ class Rail:
                 options,
             )
             return self._of_intent(intent.to_dict())
+
+    async def _charge_saved(
+        self, payment: Payment, amount: int, currency: str, description: str, metadata: dict[str, str]
+    ) -> Seen:
+        """Charges what the buyer saved, without the buyer. A bank that says no, or asks for them, is an answer too."""
+        try:
+            intent = await self.api.payment_intents.create_async(
+                {
+                    "amount": amount,
+                    "currency": currency,
+                    "customer": payment.customer_id,
+                    "payment_method": payment.method_id,
+                    "off_session": True,
+                    "confirm": True,
+                    "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
+                    "description": description,
+                    "metadata": metadata,
+                    "expand": [MONEY],
+                },
+                {"idempotency_key": payment.idempotency_key},
+            )
+        except stripe.CardError as error:
+            declined = getattr(error.error, "payment_intent", None)
+            if declined is None:
+                raise
+            # The intent is the truth; the error only names it.
+            return self._of_intent(await self._intent(str(declined.id)))
+        return self._of_intent(intent.to_dict())
+
+    async def find_saved(self, payment: Payment) -> Seen | None:
+        """A charge made under a key that Stripe has forgotten by now; None when it never was. Raises RailUnavailable."""
+        async with self.call("find"):
+            page = await self.api.payment_intents.list_async({"customer": payment.customer_id, "limit": _MOST})
+            made = [intent.to_dict() async for intent in page.auto_paging_iter()]
+            found = next((one for one in made if (one.get("metadata") or {}).get("payment") == payment.id), None)
+            return self._of_intent(await self._intent(found["id"])) if found is not None else None
 
     async def look(self, payment: Payment) -> Seen:
         """How a started attempt stands. Raises RailUnavailable, RailRefused when Stripe does not have it."""
@@ -209,6 +253,9 @@ class Rail:
         error = intent.get("last_payment_error") or {}
         standing = Standing.OPEN
         taken = _taken(intent)
+        # A saved method that its bank asks about can still be confirmed, by the buyer.
+        refused = intent["status"] == "requires_payment_method" and error.get("code") == _ASKS
+        asks = metadata.get("method") == _SAVED and (refused or intent["status"] == "requires_action")
         if intent["status"] == "succeeded":
             # For a moment Stripe may say so before its own books have it. What it kept of the money is known from these.
             standing = Standing.SUCCEEDED if taken is not None else Standing.PROCESSING
@@ -219,6 +266,8 @@ class Rail:
             standing = Standing.OPEN
         elif intent["status"] == "canceled":
             standing = Standing.CANCELED
+        elif asks:
+            standing = Standing.OPEN
         elif intent["status"] == "requires_payment_method" and error:
             standing = Standing.DECLINED
         return Seen(
@@ -231,6 +280,7 @@ class Rail:
             failure_code=error.get("code") or "",
             intent_id=intent["id"],
             client_secret="" if checkout else intent.get("client_secret") or "",
+            action_required=asks,
         )
 
     def _of_session(self, session: dict[str, Any]) -> Seen:

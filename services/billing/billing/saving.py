@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from dataclasses import replace
 
 from billing import store
-from billing.domain.saved_methods import SavedMethod, Setup
+from billing.domain.saved_methods import Setup
 from billing.keeper import BATCH, each, patiently
-from billing.methods import Methods, SeenSetup
+from billing.methods import Methods
 from billing.rail import RailUnavailable
 from billing.settlement import Also
 from rochdale_kit.clock import now
@@ -18,9 +19,12 @@ from rochdale_kit.database import Database
 class Saving:
     """methods is None where no Stripe key is set."""
 
-    def __init__(self, database: Database, methods: Methods | None, sweep_age_seconds: float) -> None:
+    def __init__(
+        self, database: Database, methods: Methods | None, sweep_seconds: float, sweep_age_seconds: float
+    ) -> None:
         self._database = database
         self._methods = methods
+        self._sweep_seconds = sweep_seconds
         self._sweep_age = dt.timedelta(seconds=sweep_age_seconds)
 
     @property
@@ -69,6 +73,12 @@ class Saving:
             due = await store.saved_methods.to_detach(connection, BATCH, organization)
         for method_id in due:
             await self._detach(method_id)
+
+    async def run(self) -> None:
+        """Until canceled."""
+        while True:
+            await asyncio.sleep(self._sweep_seconds)
+            await patiently(self.look)
 
     async def look(self) -> None:
         """Pages whose webhook may be lost, and methods that are still to be detached."""

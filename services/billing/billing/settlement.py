@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing import invoicing, store
+from billing import invoicing, store, subscribing
 from billing.domain import invoices, postings, shares
 from billing.domain.ledger import Journal
 from billing.domain.orders import Order
@@ -63,6 +63,7 @@ class Settlement:
                 verdict = judge(payment, locked, seen, at)
                 if verdict.payment != payment:
                     await store.payments.save(connection, verdict.payment)
+                    await subscribing.stuck(connection, payment, verdict.payment, at)
                 if verdict.incident:
                     await store.payments.add_incident(connection, payment.id, verdict.incident, at)
                     log.error("%s: %s; its money goes back", payment.name, verdict.incident)
@@ -89,10 +90,12 @@ class Settlement:
         share = shares.share_of(order, new_id("shr"), rail, charge_id, self._fee_bps, self._hold_seconds, at)
         await store.shares.insert(connection, share)
         await store.ledger.post(connection, booked(share.sale()))
+        order = await subscribing.begin(connection, order, at)
         paid = replace(order, state=pb.ORDER_STATE_PAID, closing="", pay_time=at)
         paid = await invoicing.issue(connection, paid, at)
         await store.orders.save(connection, paid)
         await announce(connection, events_pb2.OrderPaid(order=paid.resource()))
+        await subscribing.over(connection, paid, at)
         return paid
 
     @contextlib.contextmanager
@@ -141,6 +144,8 @@ def _unexpected(taken: Taken, at: dt.datetime) -> list[Journal]:
 
 async def make(connection: AsyncConnection, order: Order) -> bool:
     """Writes a new order down; one that costs nothing is paid, which is said at once. False when it was there before."""
+    if order.pay_time is not None:
+        order = await subscribing.begin(connection, order, order.pay_time)
     if not await store.orders.insert(connection, order):
         return False
     if order.state == pb.ORDER_STATE_PAID:

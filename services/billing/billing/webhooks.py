@@ -18,6 +18,7 @@ from billing.attempts import Attempts
 from billing.disputing import Disputing
 from billing.rail import RailRefused, RailUnavailable
 from billing.refunding import Refunding
+from billing.saving import Saving
 from billing.settlement import Also, Settlement
 from billing.store.webhooks import Webhook
 from rochdale_kit.clock import now
@@ -73,6 +74,7 @@ class Inbox:
         settlement: Settlement,
         refunding: Refunding,
         disputing: Disputing,
+        saving: Saving,
         telemetry: Telemetry,
     ) -> None:
         self._database = database
@@ -80,6 +82,7 @@ class Inbox:
         self._settlement = settlement
         self._refunding = refunding
         self._disputing = disputing
+        self._saving = saving
         self._telemetry = telemetry
         self._received = asyncio.Event()
 
@@ -151,6 +154,8 @@ class Inbox:
         found = await self._attempts.rail.fetch(kind, object_id)
         # The effect belongs to the payment, whichever of its events came first; the others find it done.
         payment = await self._settlement.payment(found[0]) if found is not None else None
+        if found is None and kind == "checkout.session":
+            return await self._saving.hear(object_id, applied)
         if found is None or payment is None:
             return False
         await self._attempts.hear(payment, found[1], applied)

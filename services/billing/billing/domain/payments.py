@@ -17,6 +17,9 @@ from rochdale_kit.refusals import Kind, Refusal
 # The rail may not know of it yet, and nobody holds a secret or a page with which it could be paid.
 UNANSWERED = (pb.PAYMENT_STATE_STARTING, pb.PAYMENT_STATE_UNKNOWN)
 LIVE = (*UNANSWERED, pb.PAYMENT_STATE_PENDING)
+_CARDS = (pb.PAYMENT_METHOD_PAYMENT_INTENT, pb.PAYMENT_METHOD_CHECKOUT, pb.PAYMENT_METHOD_SAVED)
+# The rail forgets an idempotency key after 24 hours; by then the same question could make a second attempt.
+KEY_LIFE = dt.timedelta(hours=23)
 
 # By us, by the rail, by the clock: whoever heard of it first, it is one word.
 CANCELED = "canceled"
@@ -74,6 +77,7 @@ class Seen:
     client_secret: str = ""
     session_id: str = ""
     checkout_url: str = ""
+    action_required: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,10 @@ class Payment:
     refund_id: str = ""
     settle_time: dt.datetime | None = None
     taken: Taken | None = None
+    # Of SAVED: what is charged, as the rail names it, and whether the bank asks for the buyer after all.
+    customer_id: str = ""
+    method_id: str = ""
+    action_required: bool = False
 
     @property
     def name(self) -> str:
@@ -111,7 +119,7 @@ class Payment:
 
     @property
     def by_card(self) -> bool:
-        return self.method in (pb.PAYMENT_METHOD_PAYMENT_INTENT, pb.PAYMENT_METHOD_CHECKOUT)
+        return self.method in _CARDS
 
     @property
     def live(self) -> bool:
@@ -125,7 +133,8 @@ class Payment:
 
     def resource(self, for_buyer: bool) -> pb.Payment:
         """As the contract shows it; the secret, with which anybody could confirm it, to the buyer and while it lives."""
-        intent = self.method == pb.PAYMENT_METHOD_PAYMENT_INTENT
+        asked = self.method == pb.PAYMENT_METHOD_SAVED and self.action_required and self.live
+        intent = self.method == pb.PAYMENT_METHOD_PAYMENT_INTENT or asked
         return pb.Payment(
             name=self.name,
             method=self.method,
@@ -138,6 +147,7 @@ class Payment:
             failure_code=self.failure_code,
             create_time=to_timestamp(self.create_time),
             settle_time=to_timestamp(self.settle_time),
+            action_required=asked,
         )
 
 
@@ -165,7 +175,8 @@ def judge(payment: Payment, order: Order, seen: Seen, now: dt.datetime) -> Verdi
         return Verdict(failed(known, seen.failure_code or CANCELED, now))
     # The buyer's move, once there is something to move with: an intent of a checkout is none without its page.
     reachable = known.session_id if known.method == pb.PAYMENT_METHOD_CHECKOUT else known.intent_id
-    return Verdict(replace(known, state=pb.PAYMENT_STATE_PENDING) if reachable else known)
+    pending = replace(known, state=pb.PAYMENT_STATE_PENDING, action_required=seen.action_required)
+    return Verdict(pending if reachable else known)
 
 
 def _judge_money(payment: Payment, order: Order, seen: Seen, now: dt.datetime) -> Verdict:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from rochdale.type.v1 import pricing_pb2 as pricing
-from rochdale_kit.money import round_half_up
+from rochdale_kit.money import CURRENCIES, from_stripe_amount, round_half_up
 from rochdale_kit.refusals import Refusal
 
 ZERO = Decimal(0)
@@ -109,6 +109,11 @@ def text_of(number: Decimal) -> str:
 def gigabytes(sent_bytes: int) -> Decimal:
     """1,000,000,000 bytes are one; nothing is lost."""
     return Decimal(sent_bytes).scaleb(-9, _EXACT)
+
+
+def least_charge_minor(currency: str) -> int:
+    """The least a card is charged, as far as the rail says; 0 where it does not."""
+    return from_stripe_amount(CURRENCIES[currency].stripe_min_charge, currency.lower()).amount_minor
 
 
 def lower(*caps: Decimal | None) -> Decimal | None:

@@ -13,8 +13,10 @@ from billing.disputing import Disputing
 from billing.domain import payments
 from billing.domain.orders import Order
 from billing.domain.payments import Payment
+from billing.domain.subscriptions import Dunning
 from billing.rail import RailUnavailable
 from billing.refunding import Refunding
+from billing.saving import Saving
 from billing.settlement import Settlement
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit.database import Database
@@ -49,6 +51,8 @@ class Parts:
         settlement: Settlement,
         refunding: Refunding,
         disputing: Disputing,
+        saving: Saving,
+        rules: Dunning,
         public_url: str,
         cards: bool,
     ) -> None:
@@ -57,6 +61,8 @@ class Parts:
         self._settlement = settlement
         self._refunding = refunding
         self._disputing = disputing
+        self._saving = saving
+        self._rules = rules
         self._public_url = public_url
         self._cards = cards
 

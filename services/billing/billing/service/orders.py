@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from billing import store
-from billing.domain import orders, payments
+from billing.domain import orders, payments, saved_methods
 from billing.domain.orders import Order
 from billing.domain.payments import Payment
 from billing.rail import RailUnavailable
@@ -77,6 +77,11 @@ class Orders(Parts):
                 raise payments.rail_unavailable(found, enabled=False)
             if card:
                 to_stripe_amount(found.amount)
+            saved = None
+            if request.method == pb.PAYMENT_METHOD_SAVED:
+                saved = await store.saved_methods.current(connection, found.buyer)
+                if saved is None:
+                    raise saved_methods.missing(found.buyer)
             if live := await store.payments.live_of(connection, found.id):
                 raise Occupied(found, live)
             payment = Payment(
@@ -89,6 +94,8 @@ class Orders(Parts):
                 create_time=at,
                 success_url=success_url,
                 cancel_url=cancel_url,
+                customer_id=saved.customer_id if saved is not None else "",
+                method_id=saved.method_id if saved is not None else "",
             )
             await store.payments.insert(connection, payment)
             # Only its name is kept: the answer is made anew each time, and a secret is kept in one place.

@@ -16,7 +16,7 @@ from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.type.v1.money_pb2 import Money
 
 _table = payment_table
-_CARDS = (pb.PAYMENT_METHOD_PAYMENT_INTENT, pb.PAYMENT_METHOD_CHECKOUT)
+_CARDS = (pb.PAYMENT_METHOD_PAYMENT_INTENT, pb.PAYMENT_METHOD_CHECKOUT, pb.PAYMENT_METHOD_SAVED)
 # What a payment collects and its reference are the order's: kept once.
 _select = sa.select(
     _table, order_table.c.amount_minor, order_table.c.currency, order_table.c.payment_reference
@@ -43,6 +43,9 @@ def payment_of(row: Any) -> Payment:
         refund_id=row.refund_id,
         settle_time=row.settle_time,
         taken=_taken(row) if row.transaction_id else None,
+        customer_id=row.customer_id,
+        method_id=row.method_id,
+        action_required=row.action_required,
     )
 
 
@@ -68,6 +71,7 @@ def _changing(payment: Payment) -> dict[str, object]:
         "refund_due": payment.refund_due,
         "refund_id": payment.refund_id,
         "settle_time": payment.settle_time,
+        "action_required": payment.action_required,
         "charge_id": taken.charge_id if taken else "",
         "transaction_id": taken.transaction_id if taken else "",
         "taken_minor": taken.amount.amount_minor if taken else 0,
@@ -85,6 +89,8 @@ async def insert(connection: AsyncConnection, payment: Payment) -> None:
             method=payment.method,
             success_url=payment.success_url,
             cancel_url=payment.cancel_url,
+            customer_id=payment.customer_id,
+            method_id=payment.method_id,
             create_time=payment.create_time,
             ask_time=payment.create_time,
             **_changing(payment),

@@ -68,6 +68,10 @@ payment_table = sa.Table(
     # When the rail lets us use it, and when our books said so.
     sa.Column("available_time", TIME),
     sa.Column("clear_time", TIME),
+    # Of a saved method: what is charged, as the rail names it, and whether the bank asks for the buyer after all.
+    sa.Column("customer_id", sa.Text, nullable=False),
+    sa.Column("method_id", sa.Text, nullable=False),
+    sa.Column("action_required", sa.Boolean, nullable=False),
 )
 bank_transfer_table = sa.Table(
     "bank_transfer",
