@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import overload
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -16,6 +17,11 @@ _ahead = dt.timedelta()
 def now() -> dt.datetime:
     """The time, in UTC, with microseconds."""
     return dt.datetime.now(UTC) + _ahead
+
+
+def seconds() -> float:
+    """The same in seconds since 1970, for what is compared with tokens and files on every request."""
+    return time.time() + _ahead.total_seconds()
 
 
 def move(by: dt.timedelta) -> None:

@@ -14,6 +14,7 @@ import grpc
 
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
 from rochdale_kit.channels import open_channel
+from rochdale_kit.clock import seconds
 from rochdale_kit.refusals import Kind, Refusal, unavailable
 from rochdale_kit.signing import KeySet, TokenError, TokenRules, verify_token
 
@@ -174,7 +175,7 @@ class Sessions:
 
     async def principal(self, token: str) -> Principal:
         """The caller behind a token. Refuses with SESSION_INVALID, which never says why: the log does."""
-        now = time.time()
+        now = seconds()
         if (known := self._known.get(token)) is not None:
             if now < known[1]:
                 return known[0]
@@ -274,7 +275,7 @@ class Credentials:
     async def metadata(self) -> tuple[tuple[str, str], ...]:
         """gRPC metadata with a live session. Raises AioRpcError when identity refuses or cannot be reached."""
         async with self._lock:
-            if time.time() >= self._renew_at:
+            if seconds() >= self._renew_at:
                 async with open_channel(self._address) as channel:
                     session = await identity_pb2_grpc.IdentityServiceStub(channel).IssueSession(
                         identity_pb2.IssueSessionRequest(secret=self._secret), timeout=5

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
 import json
 import logging
-import time
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +19,7 @@ from data_gateway.keys import RemoteKeys
 from data_gateway.revocations import Revocations
 from data_gateway.store.trust import OPEN, REFUSED
 from rochdale.type.v1 import scope_pb2
+from rochdale_kit.clock import now, seconds
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.scope import permits
 from rochdale_kit.signing import TokenError, verify_token
@@ -108,7 +107,7 @@ class Enforcement:
 
     def require(self, leave: Leave) -> None:
         """Whether bytes may leave at this moment. Asked before the first and while they flow; no lock, no query."""
-        current = time.time()
+        current = seconds()
         if current >= leave.expires:
             raise _unauthorized("TOKEN_EXPIRED", "The token has ended.", leave.grant.license)
         self._feed.require()
@@ -149,7 +148,7 @@ class Enforcement:
             columns=columns,
             mode=mode,
             purpose=None,  # a request does not say one; the token's purposes bind by contract
-            at=dt.datetime.now(dt.UTC),
+            at=now(),
         )
         if found:
             facts = {one.dimension: f"asked: {one.child}; allowed: {one.parent}" for one in found}
@@ -173,12 +172,12 @@ class Enforcement:
     async def _verify(self, token: str) -> Pass:
         try:
             try:
-                claims = verify_token(token, self._keys.keys, self._rules, time.time())
+                claims = verify_token(token, self._keys.keys, self._rules, seconds())
             except TokenError as error:
                 if str(error) != "unknown key":
                     raise
                 await self._keys.refresh()
-                claims = verify_token(token, self._keys.keys, self._rules, time.time())
+                claims = verify_token(token, self._keys.keys, self._rules, seconds())
             detail = read_detail(claims, self._public_url)
             # The feed first: while nothing is heard, whether a grant exists is not ours to say.
             self._feed.require()

@@ -20,7 +20,7 @@ from data_gateway.grants import Grants
 from data_gateway.keys import RemoteKeys
 from data_gateway.revocations import Revocations
 from rochdale.access_broker.v1 import events_pb2
-from rochdale_kit.clock import from_timestamp
+from rochdale_kit.clock import from_timestamp, seconds
 from rochdale_kit.database import LOST, Database
 from rochdale_kit.refusals import Kind, Refusal, unavailable
 
@@ -136,7 +136,7 @@ class TrustFeed:
             log.warning("a heartbeat is not the broker's")
             return
         told = from_timestamp(beat.broker_time).timestamp()
-        if abs(told - time.time()) > CLOCK_SECONDS:
+        if abs(told - seconds()) > CLOCK_SECONDS:
             log.warning("the broker's clock and ours differ by more than %g s", CLOCK_SECONDS)
             return
         # Whoever owns the NATS server can repeat an old heartbeat, to hide a revocation for as long as clocks may differ.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from data_gateway.grants import Grants
 from data_gateway.store import trust
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
-from rochdale_kit.clock import from_timestamp, now
+from rochdale_kit.clock import from_timestamp, now, seconds
 
 _FOREVER = float("inf")
 
@@ -68,7 +67,7 @@ class Revocations:
 
     async def forget(self, connection: AsyncConnection) -> None:
         """Drops what no living token can be reached by any more."""
-        current = time.time()
+        current = seconds()
         for subjects in self._subjects.values():
             for subject in [subject for subject, until in subjects.items() if until < current]:
                 del subjects[subject]

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from data_gateway.ingest import DataFile, project
 from data_gateway.storage import Storage, sync
 from data_gateway.store import versions
 from data_gateway.store.versions import Version
+from rochdale_kit.clock import seconds
 from rochdale_kit.database import Database
 from rochdale_kit.refusals import Kind, Refusal
 
@@ -130,7 +130,7 @@ class Shelf:
         """Until canceled: now and then removes files with rows left out that nobody can have an address of any more."""
         while True:
             await asyncio.sleep(PRUNE_SECONDS)
-            await asyncio.to_thread(self._prune, time.time() - FILTERED_LIFE_SECONDS)
+            await asyncio.to_thread(self._prune, seconds() - FILTERED_LIFE_SECONDS)
 
     def _prune(self, before: float) -> None:
         for path in (self._storage.root / "projections").glob("*.json"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from data_gateway.store.versions import Version
 from data_gateway.usage import UsageMeter
 from rochdale.type.v1 import scope_pb2
 from rochdale_kit import paging
+from rochdale_kit.clock import seconds
 from rochdale_kit.refusals import Kind, Refusal, not_found
 
 SCHEMA = "data"
@@ -82,7 +82,7 @@ class DeltaSharing:
         columns = self._reading.columns(holder, version)
         selection = await self._reading.select(holder, version)
         files = _until(selection.files, limit)
-        expires = int(min(time.time() + LIFE_SECONDS, holder.leave.expires))
+        expires = int(min(seconds() + LIFE_SECONDS, holder.leave.expires))
         lines = [asked.protocol, asked.metadata(version, columns)]
         lines += [asked.file(one, self._url(holder, selection, one, expires), expires) for one in files]
         if asked.end_stream_action:
