@@ -20,6 +20,14 @@ _REPORTING_CATEGORIES = {
     "payout_cancel": "payout_reversal",
     "payout_failure": "payout_reversal",
 }
+# What a charge repeats of the method that paid it.
+_CHARGED_DETAILS = {
+    "card": ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet"),
+    "us_bank_account": (
+        "account_holder_type", "account_type", "bank_name", "fingerprint", "last4", "routing_number",
+    ),
+    "sepa_debit": ("bank_code", "branch_code", "country", "fingerprint", "last4"),
+}  # fmt: skip
 
 
 def payment_intent(unit: Unit, amount_minor: int, currency: str, params: Json) -> Json:
@@ -92,9 +100,22 @@ def offered_types(currency: str, allowed: list[str] | None) -> list[str]:
 def charge(unit: Unit, intent: Json, paid_with: Json, method: TestMethod) -> Json:
     """A Charge that is still pending; settling it or failing it is up to the caller."""
     ident = unit.new_id("ch")
-    details = dict(paid_with[method.type])
+    kept = paid_with[method.type]
+    details = {name: kept[name] for name in _CHARGED_DETAILS[method.type]}
     if method.type == "card":
-        details |= {"amount_authorized": intent["amount"], "authorization_code": "123456", "three_d_secure": None}
+        details |= {
+            "amount_authorized": intent["amount"],
+            "authorization_code": "123456",
+            "installments": None,
+            "mandate": None,
+            "network": kept["brand"],
+            "network_token": {"used": False},
+            "three_d_secure": None,
+        }
+    elif method.type == "us_bank_account":
+        details |= {"payment_reference": None}
+    else:
+        details |= {"mandate": None}
     return {
         "id": ident,
         "object": "charge",
