@@ -27,7 +27,15 @@ from rochdale_kit.chain import hash_of_offering, hash_of_rule, hash_of_rule_end
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.refusals import Kind, refusal_of
-from rochdale_kit.signing import OFFERING_PREFIX, RULE_END_PREFIX, RULE_PREFIX, SigningKey, sign_hash
+from rochdale_kit.signing import (
+    DIVIDEND_POLICY_PREFIX,
+    OFFERING_PREFIX,
+    RULE_END_PREFIX,
+    RULE_PREFIX,
+    SigningKey,
+    canonical_hash,
+    sign_hash,
+)
 
 T = TypeVar("T")
 
@@ -270,6 +278,11 @@ class Assembly:
                 for draft in proposal.delta.rules
             ],
             end_signatures=ends,
+            dividend_policy_signature=sign_hash(
+                key, DIVIDEND_POLICY_PREFIX, canonical_hash(proposal.delta.dividend_policy)
+            )
+            if proposal.delta.HasField("dividend_policy")
+            else None,
         )
 
     async def enact(self, name: str) -> list[governance.SharingRule]:

@@ -12,7 +12,8 @@ from rochdale.governance.v1 import decisions_pb2, governance_pb2, proposals_pb2
 _CLASSES = {
     decisions_pb2.DECISION_CLASS_ROUTINE: "everything that is not listed below",
     decisions_pb2.DECISION_CLASS_SENSITIVE: "health and other special data, downloads, exclusivity, models published or "
-    "sold, the largest platforms, more privacy loss than the charter's bound, an end to something forbidden",
+    "sold, the largest platforms, more privacy loss than the charter's bound, an end to something forbidden, how surplus "
+    "is divided",
     decisions_pb2.DECISION_CLASS_CONSTITUTIONAL: "the charter itself",
 }
 

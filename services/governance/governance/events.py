@@ -1,11 +1,14 @@
-"""What governance hears of members' data: contributions and deliveries from gateways, licenses from licensing."""
+"""What governance hears of members' data and money: from gateways, licensing and billing."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from governance import domain, store
 from governance.withdrawing import issue_notices
+from rochdale.billing.v1 import events_pb2 as billing_events
 from rochdale.data_gateway.v1 import events_pb2 as gateway_events
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import membership_pb2 as pb
@@ -91,3 +94,32 @@ class DataEvents:
                 erased = known is not None and known.state == governance.MEMBER_STATE_ERASED
                 ground = pb.DELETION_GROUND_ERASURE if erased else pb.DELETION_GROUND_WITHDRAWAL
                 await issue_notices(connection, member, [dataset], ground, heard, self._keys.current)
+
+
+async def dividend_posted(connection: AsyncConnection, event: billing_events.DividendPosted) -> None:
+    """Tells each member what is theirs, and of nobody else's."""
+    await _tell_each(connection, event, domain.dividends.posted_words)
+
+
+async def dividend_paid(connection: AsyncConnection, event: billing_events.DividendPaid) -> None:
+    await _tell_each(connection, event, domain.dividends.paid_words)
+
+
+async def _tell_each(
+    connection: AsyncConnection,
+    event: billing_events.DividendPosted | billing_events.DividendPaid,
+    words: Callable[[billing_events.MemberDividend, str], tuple[str, str]],
+) -> None:
+    """A letter for each member of the run's cooperative who gets anything. Told again, it is not written again."""
+    cooperative, _, run = event.dividend_run.partition("/dividendRuns/")
+    if not run:
+        raise Refusal(
+            "EVENT_ILL_FORMED", f"'{event.dividend_run}' is no dividend run.", dividend_run=event.dividend_run
+        )
+    letters = {
+        one.member.rsplit("/", 1)[1]: words(one, event.month)
+        for one in event.dividends
+        if one.member.startswith(f"{cooperative}/members/") and one.amount.amount_minor
+    }
+    kind = pb.NOTICE_KIND_PAYMENT
+    await store.notices.tell_each(connection, cooperative.rsplit("/", 1)[1], letters, kind, event.dividend_run, now())

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 
 from governance.config import Config
-from governance.events import DataEvents
+from governance.events import DataEvents, dividend_paid, dividend_posted
 from governance.mail import Mailer, post_of
 from governance.sealing import Sealer
 from governance.service import cooperatives, enactment, membership
@@ -16,6 +16,7 @@ from governance.service.course import Course
 from governance.service.enactment import ProposalService
 from governance.service.mandates import MandateEvents
 from governance.service.membership import MembershipService
+from rochdale.billing.v1 import events_pb2 as billing_events
 from rochdale.data_gateway.v1 import events_pb2 as gateway_events
 from rochdale.governance.v1 import governance_pb2_grpc, membership_pb2_grpc, proposals_pb2_grpc
 from rochdale.licensing.v1 import events_pb2 as licensing_events
@@ -78,6 +79,15 @@ async def build(config: Config) -> Service:
         telemetry,
     )
 
+    billing = Consumer(
+        "governance",
+        "billing",
+        [on(billing_events.DividendPosted, dividend_posted), on(billing_events.DividendPaid, dividend_paid)],
+        database,
+        nats,
+        telemetry,
+    )
+
     def register(server: grpc.aio.Server) -> None:
         governance_pb2_grpc.add_GovernanceServiceServicer_to_server(governance, server)
         proposals_pb2_grpc.add_ProposalServiceServicer_to_server(proposals, server)
@@ -103,6 +113,7 @@ async def build(config: Config) -> Service:
     service.loop("proposals", course.run)
     service.hear(licensing)
     service.hear(gateways)
+    service.hear(billing)
     service.loop("mail", mailer.run)
     service.loop("outbox", Publisher("governance", database, nats, telemetry).run)
     service.check("database", database.check)

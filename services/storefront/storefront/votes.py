@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rochdale.governance.v1 import decisions_pb2 as decisions
 from rochdale.governance.v1 import governance_pb2
 from rochdale.governance.v1 import proposals_pb2 as pb
+from rochdale_kit.dividend_words import policy_lines
 from rochdale_kit.money import format_money
 from rochdale_kit.scope import describe
 from rochdale_kit.scope_words import duration, epsilon, moment
@@ -40,7 +41,7 @@ _CLASSES = {
 _FOR = {
     decisions.DECISION_CLASS_ROUTINE: "everything that is not listed below",
     decisions.DECISION_CLASS_SENSITIVE: "health and other special data, downloads, exclusivity, models published or sold, "
-    "the largest platforms, more privacy loss than agreed, an end to something forbidden",
+    "the largest platforms, more privacy loss than agreed, an end to something forbidden, how surplus is divided",
     decisions.DECISION_CLASS_CONSTITUTIONAL: "the charter itself",
 }
 _GROUNDS = {
@@ -168,6 +169,8 @@ def _effects(delta: pb.PolicyDelta) -> list[Effect]:
     effects += [Effect("A rule that ends", [("Rule", name)]) for name in delta.end_rules]
     if delta.HasField("charter"):
         effects.append(Effect("A new charter", [], charter(delta.charter)))
+    if delta.HasField("dividend_policy"):
+        effects.append(Effect("How surplus is divided", list(policy_lines(delta.dividend_policy))))
     return effects
 
 

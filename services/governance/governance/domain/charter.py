@@ -128,6 +128,10 @@ def class_of(
     """
     if delta.HasField("charter"):
         return CONSTITUTIONAL, ["charter"]
+    # It moves the members' money, all of it and for as long as they decide nothing else: more than a routine matter. It
+    # does not change who decides, so it is no constitution.
+    if delta.HasField("dividend_policy"):
+        return SENSITIVE, ["dividend_policy"]
     reasons: set[str] = set()
     special = set(charter.special_category_datasets)
     for draft in delta.rules:

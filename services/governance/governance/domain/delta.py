@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 
 from governance.domain import charter as charters
+from governance.domain.dividends import check_policy, policy_words
 from governance.domain.rules import check_scope
 from rochdale.governance.v1 import decisions_pb2 as decisions
 from rochdale.governance.v1 import governance_pb2 as governance
@@ -28,8 +29,11 @@ def settled(
     ends: the cooperative's rules it would end, by name. rule_ids: one new id a rule. Refuses with DELTA_ILL_FORMED,
     CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, CHARTER_ILL_FORMED.
     """
-    if not (delta.rules or delta.end_rules or delta.HasField("charter")):
+    divides = delta.HasField("dividend_policy")
+    if not (delta.rules or delta.end_rules or delta.HasField("charter") or divides):
         raise _ill_formed("changes nothing")
+    if divides and (delta.rules or delta.end_rules or delta.HasField("charter")):
+        raise _ill_formed("divides surplus and changes something else; a dividend policy is decided alone")
     if delta.HasField("charter") and (delta.rules or delta.end_rules):
         raise _ill_formed("changes the charter and rules at once; a new charter is decided alone")
     for name in delta.end_rules:
@@ -42,6 +46,9 @@ def settled(
     whole = pb.PolicyDelta(end_rules=delta.end_rules)
     if delta.HasField("charter"):
         whole.charter.CopyFrom(charters.complete(delta.charter, cooperative.name))
+    if divides:
+        check_policy(delta.dividend_policy, cooperative.name)
+        whole.dividend_policy.CopyFrom(delta.dividend_policy)
     for draft, id in zip(delta.rules, rule_ids, strict=True):
         check_scope(draft.scope, cooperative.name.rsplit("/", 1)[1])
         if draft.life_seconds > longest:
@@ -129,6 +136,8 @@ def summary(delta: pb.PolicyDelta) -> str:
     parts.extend(f"Ends {name}." for name in delta.end_rules)
     if delta.HasField("charter"):
         parts.append(_charter_words(delta.charter))
+    if delta.HasField("dividend_policy"):
+        parts.append(policy_words(delta.dividend_policy))
     return "\n\n".join(parts)
 
 

@@ -158,8 +158,10 @@ class Course:
             at - dt.timedelta(seconds=rule.min_membership_seconds),
             at - dt.timedelta(days=rule.active_days or domain.charter.ACTIVE_DAYS),
         )
-        if rule.contributors_only:
-            datasets = domain.delta.datasets(proposal.delta, await self.ends(connection, proposal))
+        # What concerns no dataset, a charter or how surplus is divided, concerns everybody.
+        if rule.contributors_only and (
+            datasets := domain.delta.datasets(proposal.delta, await self.ends(connection, proposal))
+        ):
             contributors = await store.contributions.contributors(connection, datasets)
             voters = [voter for voter in voters if voter.name in contributors]
         declared = {interest.holder for interest in proposal.interests if interest.declared}

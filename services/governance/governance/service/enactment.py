@@ -145,6 +145,7 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
             rules = domain.delta.enacted_rules(proposal, effective, at)
             domain.rules.sign(rules, request.rule_signatures, keys)
             over = await self._ended(connection, proposal, request, effective, keys)
+            policy = await self._policy(connection, proposal, request, effective, keys)
 
             for rule in rules:
                 await store.rules.insert_rule(connection, rule)
@@ -152,6 +153,8 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
                 await store.rules.update_rule(connection, rule)
             if proposal.delta.HasField("charter"):
                 await store.cooperatives.set_charter(connection, last(parent), proposal.delta.charter)
+            if policy is not None:
+                await store.dividend_policies.insert(connection, policy)
             proposal.state = pb.PROPOSAL_STATE_ENACTED
             proposal.enact_time.FromDatetime(at)
             reviews = [domain.proposals.review_time(effective, from_timestamp(rule.expire_time)) for rule in rules]
@@ -161,6 +164,8 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
                 await announce(connection, events_pb2.RuleEnacted(sharing_rule=rule))
             for rule in over:
                 await announce(connection, events_pb2.RuleNarrowed(sharing_rule=rule))
+            if policy is not None:
+                await announce(connection, policy)
             await self._course.moved(connection, proposal, at)
             await self._give_way(connection, proposal, over, at)
             proposal = await self._course.settle(connection, proposal, at)
@@ -213,6 +218,21 @@ class ProposalService(Votes, proposals_pb2_grpc.ProposalServiceServicer):
             over.append(domain.delta.ended(rule, effective)[0])
         domain.rules.sign_ends(over, request.end_signatures, keys)
         return over
+
+    @staticmethod
+    async def _policy(
+        connection: AsyncConnection,
+        proposal: pb.Proposal,
+        request: pb.EnactProposalRequest,
+        effective: dt.datetime,
+        keys: CooperativeKeys,
+    ) -> events_pb2.DividendPolicyEnacted | None:
+        """How surplus is divided from now on, signed; None if it stays as it was. The cooperative is locked."""
+        if not proposal.delta.HasField("dividend_policy"):
+            domain.dividends.require_no_signature(proposal, request.dividend_policy_signature)
+            return None
+        version = await store.dividend_policies.next_version(connection, proposal.name.split("/")[1])
+        return domain.dividends.enacted(proposal, version, effective, request.dividend_policy_signature, keys)
 
     @staticmethod
     async def _give_way(

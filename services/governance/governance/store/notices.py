@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from governance.store.membership_tables import notice_table
@@ -26,8 +27,8 @@ async def tell(
     statement = sa.select(table.c.id, table.c.email).where(
         table.c.cooperative_id == cooperative_id, table.c.state == governance_pb2.MEMBER_STATE_ACTIVE
     )
-    told = [(row.id, row.email) for row in await connection.execute(statement)]
-    await _insert(connection, told, kind, subject, text, about, now)
+    told = [_Told(row.id, row.email, subject, text) for row in await connection.execute(statement)]
+    await _insert(connection, told, kind, about, now)
 
 
 async def tell_one(
@@ -36,35 +37,38 @@ async def tell_one(
     """Tells one member. member: resource name."""
     table = member_table
     statement = sa.select(table.c.id, table.c.email).where(table.c.id == member.rsplit("/", 1)[1])
-    told = [(row.id, row.email) for row in await connection.execute(statement)]
-    await _insert(connection, told, kind, subject, text, about, now)
+    told = [_Told(row.id, row.email, subject, text) for row in await connection.execute(statement)]
+    await _insert(connection, told, kind, about, now)
 
 
-async def _insert(
-    connection: AsyncConnection,
-    told: Sequence[tuple[str, str]],
-    kind: int,
-    subject: str,
-    text: str,
-    about: str,
-    now: dt.datetime,
-) -> None:
+@dataclass(frozen=True)
+class _Told:
+    """A member (id) and what they are told; email is "" for nobody to mail it to."""
+
+    member_id: str
+    email: str
+    subject: str
+    text: str
+
+
+async def _insert(connection: AsyncConnection, told: Sequence[_Told], kind: int, about: str, now: dt.datetime) -> None:
+    """Of money, what a member was told already is not told again."""
     for start in range(0, len(told), _CHUNK):
         rows = [
             {
                 "id": new_id("not"),
-                "member_id": id,
+                "member_id": one.member_id,
                 "kind": kind,
-                "subject": subject,
-                "text": text,
+                "subject": one.subject,
+                "text": one.text,
                 "about": about,
                 "create_time": now,
-                "mail_time": now if email else None,
+                "mail_time": now if one.email else None,
                 "mail_attempts": 0,
             }
-            for id, email in told[start : start + _CHUNK]
+            for one in told[start : start + _CHUNK]
         ]
-        await connection.execute(notice_table.insert(), rows)
+        await connection.execute(insert(notice_table).on_conflict_do_nothing(), rows)
 
 
 async def tell_some(
@@ -83,8 +87,29 @@ async def tell_some(
         statement = sa.select(table.c.id, table.c.email).where(
             table.c.id.in_(chosen), table.c.state != governance_pb2.MEMBER_STATE_ERASED
         )
-        told = [(row.id, row.email) for row in await connection.execute(statement)]
-        await _insert(connection, told, kind, subject, text, about, now)
+        told = [_Told(row.id, row.email, subject, text) for row in await connection.execute(statement)]
+        await _insert(connection, told, kind, about, now)
+
+
+async def tell_each(
+    connection: AsyncConnection,
+    cooperative_id: str,
+    letters: Mapping[str, tuple[str, str]],
+    kind: int,
+    about: str,
+    now: dt.datetime,
+) -> None:
+    """Tells each of these members of the cooperative (ids) something of their own: subject and text. As above, those who
+    left are told too; somebody else's members are passed over."""
+    table, ids = member_table, list(letters)
+    for start in range(0, len(ids), _CHUNK):
+        statement = sa.select(table.c.id, table.c.email).where(
+            table.c.id.in_(ids[start : start + _CHUNK]),
+            table.c.cooperative_id == cooperative_id,
+            table.c.state != governance_pb2.MEMBER_STATE_ERASED,
+        )
+        told = [_Told(row.id, row.email, *letters[row.id]) for row in await connection.execute(statement)]
+        await _insert(connection, told, kind, about, now)
 
 
 async def notices(

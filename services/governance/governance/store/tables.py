@@ -37,6 +37,15 @@ member_table = sa.Table(
     sa.Column("last_active_time", sa.DateTime(timezone=True)),
     sa.UniqueConstraint("cooperative_id", "reference"),
 )
+# A row a policy, which the migration's trigger keeps as it was enacted.
+dividend_policy_table = sa.Table(
+    "dividend_policy",
+    metadata,
+    sa.Column("cooperative_id", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("proposal", sa.Text, nullable=False, unique=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
 # One row a revision. The migration's trigger keeps it as it was enacted: only its end may be written once.
 rule_table = sa.Table(
     "sharing_rule",

@@ -186,7 +186,7 @@ class DecisionRule(_message.Message):
     min_membership_seconds: _builtins.int
     """How long somebody must have been a member when the vote opens."""
     contributors_only: _builtins.bool
-    """Whether only contributors to the datasets concerned vote."""
+    """Whether only contributors to the datasets concerned vote. A decision that concerns none is everybody's."""
     close_when_all_voted: _builtins.bool
     """Whether the vote closes once everybody on the roll has voted in person; for small cooperatives."""
     @_builtins.property

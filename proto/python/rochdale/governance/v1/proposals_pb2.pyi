@@ -1603,7 +1603,7 @@ class EnactProposalRequest(_message.Message):
 
     @_builtins.property
     def dividend_policy_signature(self) -> _signature_pb2.Signature:
-        """For a dividend policy: the signature of DividendPolicyEnacted."""
+        """For a dividend policy: the signature of DividendPolicyEnacted; absent otherwise."""
 
     def __init__(
         self,

@@ -140,7 +140,8 @@ class ProposalServiceServicer:
 
     def CreateProposal(self, request, context):
         """A member or steward drafts a proposal. A retry gets the first answer. Refuses with NOT_FOUND, NOT_A_MEMBER,
-        DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's),
+        DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's, a
+        dividend policy that divides more than there is),
         CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, CHARTER_ILL_FORMED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

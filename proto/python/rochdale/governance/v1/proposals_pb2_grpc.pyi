@@ -37,7 +37,8 @@ class ProposalServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ProposalServiceAsyncStub: ...
     CreateProposal: _grpc.UnaryUnaryMultiCallable[_proposals_pb2.CreateProposalRequest, _proposals_pb2.Proposal]
     """A member or steward drafts a proposal. A retry gets the first answer. Refuses with NOT_FOUND, NOT_A_MEMBER,
-    DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's),
+    DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's, a
+    dividend policy that divides more than there is),
     CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, CHARTER_ILL_FORMED, REQUEST_ID_REUSED.
     """
     AmendProposal: _grpc.UnaryUnaryMultiCallable[_proposals_pb2.AmendProposalRequest, _proposals_pb2.Proposal]
@@ -113,7 +114,8 @@ class ProposalServiceAsyncStub(ProposalServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateProposal: _aio.UnaryUnaryMultiCallable[_proposals_pb2.CreateProposalRequest, _proposals_pb2.Proposal]  # type: ignore[assignment]
     """A member or steward drafts a proposal. A retry gets the first answer. Refuses with NOT_FOUND, NOT_A_MEMBER,
-    DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's),
+    DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's, a
+    dividend policy that divides more than there is),
     CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, CHARTER_ILL_FORMED, REQUEST_ID_REUSED.
     """
     AmendProposal: _aio.UnaryUnaryMultiCallable[_proposals_pb2.AmendProposalRequest, _proposals_pb2.Proposal]  # type: ignore[assignment]
@@ -192,7 +194,8 @@ class ProposalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_proposals_pb2.Proposal, _abc.Awaitable[_proposals_pb2.Proposal]]:
         """A member or steward drafts a proposal. A retry gets the first answer. Refuses with NOT_FOUND, NOT_A_MEMBER,
-        DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's),
+        DELTA_ILL_FORMED (nothing or too much at once, a rule to end that is not in force, a life beyond the charter's, a
+        dividend policy that divides more than there is),
         CURRENCY_UNKNOWN, SCOPE_ILL_FORMED, DATASET_NOT_OWN, CHARTER_ILL_FORMED, REQUEST_ID_REUSED.
         """
 
