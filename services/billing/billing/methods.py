@@ -47,7 +47,7 @@ class Methods:
                     "mode": "setup",
                     "customer": customer_id,
                     # What is saved is charged when nobody is there, so only what can be.
-                    "payment_method_types": ["card"],
+                    "allowed_payment_method_types": ["card"],
                     "success_url": setup.success_url,
                     "cancel_url": setup.cancel_url,
                     "metadata": metadata,

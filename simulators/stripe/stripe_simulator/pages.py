@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from . import money, payments, sessions, setup_intents
+from . import money, payments, sessions, setup_intents, setup_sessions
 from .errors import Json, StripeError
 from .unit import Unit
 
@@ -46,8 +46,10 @@ class Pages:
             return self._checkout_form(session)
         choice = {"pay_with": "card", "card_number": "", **form, "currency": session["currency"]}
         buyer = {"email": form.get("email") or session["customer_email"], "name": form.get("name") or None}
+        setup = session["mode"] == "setup"
         try:
-            session = sessions.pay(unit, session, sessions.chosen_method(choice), buyer)
+            act = setup_sessions.keep if setup else sessions.pay
+            session = act(unit, session, sessions.chosen_method(choice), buyer)
         except StripeError as problem:
             if problem.commits:
                 self._announce(unit.commit())
@@ -55,7 +57,8 @@ class Pages:
         self._announce(unit.commit())
         if session["status"] == "complete":
             return _to_success(session)
-        intent = unit.need("payment_intent", session["payment_intent"])
+        kind = "setup_intent" if setup else "payment_intent"
+        intent = unit.need(kind, session[kind])
         return RedirectResponse(intent["next_action"]["redirect_to_url"]["url"], 303)
 
     async def authenticate(self, request: Request) -> Response:
@@ -86,7 +89,7 @@ class Pages:
             if not problem.commits:
                 raise
             intent = unit.need(kind, ident)
-        session = sessions.follow(unit, intent) if kind == "payment_intent" else None
+        session = (sessions if kind == "payment_intent" else setup_sessions).follow(unit, intent)
         self._announce(unit.commit())
         if session is not None and session["status"] == "complete":
             return _to_success(session)
@@ -97,6 +100,8 @@ class Pages:
         return RedirectResponse(_return_url(intent), 303)
 
     def _checkout_form(self, session: Json, problem: str = "", status: int = 200) -> Response:
+        if session["mode"] == "setup":
+            return self._setup_form(session, problem, status)
         currency = session["currency"]
         lines = "".join(
             f"<li>{escape(item['description'])} × {item['quantity']}:"
@@ -111,9 +116,6 @@ class Pages:
                 "<button name=pay_with value=bank>Pay from a bank account (settles later)</button>"
                 "<button name=pay_with value=bank_fails>Pay from an empty bank account (fails later)</button>"
             )
-        cancel = ""
-        if session["cancel_url"]:
-            cancel = f"<p><a href='{escape(_filled(session['cancel_url'], session))}'>Cancel and go back</a></p>"
         return html_page(
             f"<ul>{lines}</ul><p>Total: <strong>{total}</strong></p>{warning}<form method=post>"
             f"<label>Email <input name=email type=email value='{escape(session['customer_email'] or '')}'></label>"
@@ -121,7 +123,20 @@ class Pages:
             "<label>Test card number <input name=card_number value='4242 4242 4242 4242' inputmode=numeric></label>"
             f"<button name=pay_with value=card>Pay {total}</button>{bank}"
             "<button name=pay_with value=declined_card>Pay with a card that is declined</button></form>"
-            "<p class=note>4000 0000 0000 9995 has no funds; 4000 0027 6000 3184 asks its bank first.</p>" + cancel,
+            "<p class=note>4000 0000 0000 9995 has no funds; 4000 0027 6000 3184 asks its bank first.</p>"
+            + _way_back(session),
+            status=status,
+        )
+
+    def _setup_form(self, session: Json, problem: str, status: int) -> Response:
+        warning = f"<p class=problem role=alert>{escape(problem)}</p>" if problem else ""
+        return html_page(
+            f"<p>Your card is kept for later payments; nothing is paid now.</p>{warning}<form method=post>"
+            "<label>Name <input name=name></label>"
+            "<label>Test card number <input name=card_number value='4242 4242 4242 4242' inputmode=numeric></label>"
+            "<button name=pay_with value=card>Save card</button></form>"
+            "<p class=note>4000 0027 6000 3184 asks its bank each time; 4000 0000 0000 0341 is declined later.</p>"
+            + _way_back(session),
             status=status,
         )
 
@@ -136,6 +151,12 @@ async def read_form(request: Request) -> dict[str, str]:
         if len(received) > FORM_LIMIT_BYTES:
             return {}
     return {name: values[-1] for name, values in parse_qs(received.decode(errors="replace")).items()}
+
+
+def _way_back(session: Json) -> str:
+    if not session["cancel_url"]:
+        return ""
+    return f"<p><a href='{escape(_filled(session['cancel_url'], session))}'>Cancel and go back</a></p>"
 
 
 def _filled(url: str, session: Json) -> str:

@@ -1,6 +1,6 @@
 """A Checkout Session's life: opened, paid, completed or expired. Leaves out parameters, pages and HTTP."""
 
-from . import customers, methods, objects, payment_methods, payments
+from . import customers, methods, objects, payment_methods, payments, setup_intents
 from .errors import Json, StripeError, invalid
 from .methods import TestMethod
 from .unit import Unit
@@ -63,6 +63,10 @@ def expire(unit: Unit, session: Json) -> Json:
         intent = unit.need("payment_intent", session["payment_intent"])
         if intent["status"] in payments.CANCELABLE:
             payments.cancel(unit, intent, "automatic")
+    if session["setup_intent"]:
+        setup = unit.need("setup_intent", session["setup_intent"])
+        if setup["status"] in setup_intents.CANCELABLE:
+            setup_intents.cancel(unit, setup, None)
     session |= {"status": "expired", "url": None}
     unit.put("checkout.session", session)
     unit.emit("checkout.session.expired", session)

@@ -2,7 +2,7 @@
 
 from stripe.params import checkout
 
-from .. import money, objects, sessions
+from .. import money, objects, sessions, setup_sessions
 from ..errors import Json, invalid, not_modeled
 from ..unit import Unit
 from .payment_intents import check_types
@@ -12,12 +12,13 @@ LEAST_LIFE_SECONDS, MOST_LIFE_SECONDS = 30 * 60, 24 * 3600
 
 
 def create(unit: Unit, params: Json, _: str) -> Json:
-    """A new session in payment mode, whose `url` is the hosted page."""
-    if params.get("mode") != "payment":
+    """A new session in payment or setup mode, whose `url` is the hosted page."""
+    if params.get("mode") not in ("payment", "setup"):
         raise _missing("mode") if "mode" not in params else not_modeled(f"mode={params['mode']}", param="mode")
     if params.get("ui_mode", "hosted_page") != "hosted_page":
         raise not_modeled(f"ui_mode={params['ui_mode']}", param="ui_mode")
-    for name in ("success_url", "line_items"):
+    setup = params["mode"] == "setup"
+    for name in ("success_url",) if setup else ("success_url", "line_items"):
         if not params.get(name):
             raise _missing(name)
     for name in ("success_url", "cancel_url"):
@@ -30,10 +31,6 @@ def create(unit: Unit, params: Json, _: str) -> Json:
         raise invalid("You may only specify one of these parameters: customer, customer_email.")
     if "customer" in params:
         unit.need("customer", params["customer"], param="customer", status=400)
-    currency = _currency(params["line_items"])
-    items = [_line_item(unit, item, currency, index) for index, item in enumerate(params["line_items"])]
-    total = sum(item["amount_total"] for item in items)
-    _check_total(total, currency)
     expires_at = params.get("expires_at", unit.now + MOST_LIFE_SECONDS)
     if not LEAST_LIFE_SECONDS <= expires_at - unit.now <= MOST_LIFE_SECONDS:
         raise invalid(
@@ -41,11 +38,38 @@ def create(unit: Unit, params: Json, _: str) -> Json:
             param="expires_at",
         )
     params["metadata"] = merged_metadata({}, params.get("metadata"))
+    if setup:
+        return _opened(unit, _setup(unit, params, expires_at))
+    if "setup_intent_data" in params:
+        raise invalid("You can not pass `setup_intent_data` in `payment` mode.", param="setup_intent_data")
+    currency = _currency(params["line_items"])
+    items = [_line_item(unit, item, currency, index) for index, item in enumerate(params["line_items"])]
+    total = sum(item["amount_total"] for item in items)
+    _check_total(total, currency)
     data = params.setdefault("payment_intent_data", {})
     data["metadata"] = merged_metadata({}, data.get("metadata"))
     session = objects.checkout_session(unit, params, currency, total, expires_at)
     session["_line_items"] = items
-    unit.set_timer("expire_session", session["id"], due=expires_at)
+    return _opened(unit, session)
+
+
+def _setup(unit: Unit, params: Json, expires_at: int) -> Json:
+    for name in ("line_items", "payment_intent_data", "submit_type"):
+        if name in params:
+            raise invalid(f"You can not pass `{name}` in `setup` mode.", param=name)
+    allowed = params.get("allowed_payment_method_types")
+    if allowed is None and "currency" not in params:
+        raise _missing("currency")
+    if allowed is not None and allowed != ["card"]:
+        raise not_modeled("other methods than cards in setup mode", param="allowed_payment_method_types")
+    data = params.setdefault("setup_intent_data", {})
+    data["metadata"] = merged_metadata({}, data.get("metadata"))
+    currency = money.checked_currency(params["currency"]) if "currency" in params else None
+    return setup_sessions.session(unit, params, currency, expires_at)
+
+
+def _opened(unit: Unit, session: Json) -> Json:
+    unit.set_timer("expire_session", session["id"], due=session["expires_at"])
     return unit.put("checkout.session", session)
 
 
@@ -127,7 +151,8 @@ ROUTES = (
             "mode", "success_url", "cancel_url", "metadata", "client_reference_id", "customer", "customer_creation",
             "customer_email",
             "expires_at", "locale", "allowed_payment_method_types", "submit_type", "ui_mode", "origin_context",
-            line_items=_LINE_ITEM, payment_intent_data=_INTENT_DATA,
+            "currency", line_items=_LINE_ITEM, payment_intent_data=_INTENT_DATA,
+            setup_intent_data={"description": None, "metadata": None},
         ),
         create,
     ),
