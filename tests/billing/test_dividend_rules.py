@@ -24,7 +24,7 @@ from billing.domain.dividends import (
     Member,
     compute,
 )
-from rochdale.type.v1.dividend_policy_pb2 import DividendPolicy
+from rochdale.type.v1.dividend_policy_pb2 import CONTRIBUTION_BASIS_RECORDS, DividendPolicy
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.refusals import Refusal
 
@@ -37,7 +37,7 @@ VERSIONS = ("v1", "v2", "v3")
 
 def policy(**given_fields: Any) -> DividendPolicy:
     given_fields.setdefault("min_payout", Money(amount_minor=1000, currency="EUR"))
-    return DividendPolicy(basis=1, **given_fields)
+    return DividendPolicy(basis=CONTRIBUTION_BASIS_RECORDS, **given_fields)
 
 
 def inputs(surplus: int, **more: Any) -> Inputs:

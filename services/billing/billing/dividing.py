@@ -149,9 +149,9 @@ async def post_part(connection: AsyncConnection, run: Run, policy: DividendPolic
 async def _divide_surplus(connection: AsyncConnection, run: Run, at: dt.datetime, journals: list[Journal]) -> Run:
     end = Month(run.month).end_time
     books = await store.dividend_inputs.books(connection, run.cooperative, run.currency, end, end)
-    dividend_runs.require_surplus(run.name, run.base_minor, books.surplus_now_minor - books.owed_minor)
     await store.dividend_runs.assign_shares(connection, run.id)
     if run.base_minor:
+        dividend_runs.require_surplus(run.name, run.base_minor, books.surplus_now_minor - books.owed_minor)
         journals += postings.surplus_divided(
             run.id,
             run.cooperative,

@@ -29,8 +29,9 @@ class Payees(DividendParts):
         at = now()
         async with self._database.begin() as connection:
             _, member_id = await of_member(connection, request.parent, steward_too=False)
-            if earlier := await first_answer(connection, caller().organization, request, pb.Payee):
-                return earlier
+            if await first_answer(connection, caller().organization, request, pb.Payee):
+                known = await store.payees.get(connection, member_id)
+                return _payee(request.parent, known) if known is not None else pb.Payee(name=f"{request.parent}/payee")
             iban = request.iban.replace(" ", "")
             if iban:
                 iban = checked_iban(iban)
@@ -39,8 +40,9 @@ class Payees(DividendParts):
             await store.payees.save(connection, member_id, account)
             if iban:
                 await claim(connection, request.parent.split("/")[1], member_id, at)
-            # What is kept for a second arrival does not name the account again.
-            return await remember(connection, caller().organization, request, _payee(request.parent, account))
+            # Only its name is kept: whose account it is lies in one place, and is forgotten there.
+            await remember(connection, caller().organization, request, pb.Payee(name=f"{request.parent}/payee"))
+            return _payee(request.parent, account)
 
     async def GetPayee(self, request: pb.GetPayeeRequest, context: Context) -> pb.Payee:
         async with self._database.read() as connection:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from billing.store.dividend_tables import payee_table, tax_profile_table, unclaimed_table
+from billing.store.dividend_tables import objection_table, payee_table, tax_profile_table, unclaimed_table
 from rochdale.billing.v1 import dividends_pb2 as pb
 
 _payee, _unclaimed = payee_table.c, unclaimed_table.c
@@ -69,6 +69,8 @@ async def save(connection: AsyncConnection, member_id: str, account: Account) ->
 async def forget(connection: AsyncConnection, member_id: str) -> None:
     """Nothing is kept that points at the person, but where a payment that is on its way goes until the bank answered."""
     await connection.execute(payee_table.update().where(_payee.member_id == member_id).values(iban="", holder=""))
+    c = objection_table.c
+    await connection.execute(objection_table.update().where(c.member_id == member_id).values(text="(erased)"))
     await connection.execute(tax_profile_table.delete().where(tax_profile_table.c.member_id == member_id))
 
 
