@@ -11,22 +11,33 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.message import Message
 from paper_vote import NO, PROPOSAL, YES, Poll, member, scope
 
+from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.authority import SigningKey, enacted_rule, introduce, read_signing_key
 from rochdale.client.keys import make_secret, write_key_file
 from rochdale.client.market import SERVICES
+from rochdale.client.recount import frozen_hash_of
 from rochdale.client.terms import now
 from rochdale.governance.v1 import governance_pb2, membership_pb2, proposals_pb2
 from rochdale.identity.v1 import identity_pb2
+from rochdale.licensing.v1 import licensing_pb2
+from rochdale.type.v1 import pricing_pb2
 from rochdale_kit import signing
 from rochdale_kit.boundary import validate
 
 VALLEY = "cooperatives/valley"
 ULID = "01JABCDEFGHJKMNPQRSTVWXYZ0"
 RULE = f"{VALLEY}/sharingRules/rule_{ULID}"
+
+
+POLICY = {
+    "reserve_bps": 1000,
+    "basis": "CONTRIBUTION_BASIS_RECORDS",
+    "min_payout": {"amount_minor": 500, "currency": "EUR"},
+}
 
 
 class Clerk(grpc.GenericRpcHandler):
@@ -196,6 +207,11 @@ def test_a_draft_says_exactly_what_would_change(clerk: Clerk, rochdale: Callable
     assert clerk.last("CreateProposal").delta.charter.required_approvals == 3
     (tmp_path / "broken.json").write_text("{")
     assert rochdale("proposal", "create", "--title", "T", "--body", "B", "--delta-file", "broken.json").code == 2
+    (tmp_path / "policy.json").write_text(json.dumps(POLICY))
+    ran = rochdale("proposal", "create", "--title", "T", "--body", "B", "--dividend-policy", "policy.json")
+    assert ran.code == 0, ran.err
+    policy = clerk.last("CreateProposal").delta.dividend_policy
+    assert (policy.reserve_bps, policy.min_payout.amount_minor) == (1_000, 500)
 
 
 def test_narrowing_and_ending_are_signed_with_what_the_kit_verifies(
@@ -240,7 +256,6 @@ def test_narrowing_and_ending_are_signed_with_what_the_kit_verifies(
 def test_an_offering_is_signed_as_the_catalog_will_hash_it(
     clerk: Clerk, rochdale: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from rochdale.catalog.v1 import catalog_pb2
     from rochdale_kit.chain import hash_of_offering
 
     clerk.answers["GetSharingRule"] = governance_pb2.SharingRule(name=RULE, revision=1, scope=scope(), rule_hash="ab")
@@ -281,6 +296,12 @@ def test_a_buyers_request_is_answered_with_an_offering_of_its_own(
     at = now()
     rule = enacted_rule(poll.proposal.delta.rules[0], poll.proposal, at)
     clerk.answers["GetSharingRule"] = rule
+    # Whoever asked from an offering with a monthly price asked for a monthly price.
+    monthly = pricing_pb2.PricePlan(interval=pricing_pb2.BILLING_INTERVAL_MONTH)
+    tier = catalog_pb2.OfferingTier(categories=rule.scope.categories, price_plan=monthly)
+    first = catalog_pb2.Offering(name=f"{VALLEY}/offerings/off_{ULID}", tiers=[tier])
+    clerk.answers["GetOffering"] = first
+    clerk.answers["GetMandateRequest"] = licensing_pb2.MandateRequest(offering=first.name)
     clerk.answers["EnactProposal"] = proposals_pb2.EnactProposalResponse(proposal=poll.proposal, sharing_rules=[rule])
     ran = rochdale("proposal", "enact", PROP, "--effective-time", at.ToJsonString(), "--json")
     assert ran.code == 0, ran.err
@@ -288,6 +309,64 @@ def test_a_buyers_request_is_answered_with_an_offering_of_its_own(
     offered = clerk.last("PublishOffering")
     assert offered.mandate_request == poll.proposal.mandate_request and offered.tiers[0].sharing_rule == rule.name
     assert offered.scope == rule.scope and offered.tiers[0].price == rule.scope.floor_price
+    assert offered.tiers[0].price_plan == monthly
+
+
+def test_prices_may_be_due_again_and_by_use(clerk: Clerk, rochdale: Callable[..., Any]) -> None:
+    clerk.answers["GetSharingRule"] = governance_pb2.SharingRule(name=RULE, revision=1, scope=scope(), rule_hash="ab")
+    publish = ("offering", "publish", "--title", "T")
+    tiers = ("--tier", f"academic=0 EUR@rule_{ULID}", "--tier", f"sme=100 EUR@rule_{ULID}")
+    plan = ("--every", "month", "--metered", "gigabyte=0.025,included=10,cap=1000", "--metered", "query=0.01")
+    ran = rochdale(*publish, *tiers, *plan)
+    assert ran.code == 0, ran.err
+    free, paid = clerk.last("PublishOffering").tiers
+    assert not free.HasField("price_plan") and paid.price_plan == pricing_pb2.PricePlan(
+        interval=pricing_pb2.BILLING_INTERVAL_MONTH,
+        metered=[
+            pricing_pb2.MeteredPrice(meter=pricing_pb2.METER_GIGABYTE, unit_price="2.5", included="10", cap="1000"),
+            pricing_pb2.MeteredPrice(meter=pricing_pb2.METER_QUERY, unit_price="1"),
+        ],
+    )
+    # Where all is free, it is the use that is not.
+    rochdale(*publish, *tiers[:2], *plan)
+    assert clerk.last("PublishOffering").tiers[0].HasField("price_plan")
+    rochdale(*publish, *tiers)
+    assert not any(tier.HasField("price_plan") for tier in clerk.last("PublishOffering").tiers)
+    for wrong in (
+        plan[2:],
+        (*plan[:2], "--metered", "gigabyte"),
+        (*plan[:2], "--metered", "parsec=1"),
+        (*plan[:2], "--metered", "query=0,01"),
+        ("--every", "week"),
+    ):
+        assert rochdale(*publish, *tiers, *wrong).code == 2
+
+
+def test_a_dividend_policy_is_signed_as_billing_verifies_it(
+    clerk: Clerk, rochdale: Callable[..., Any], tmp_path: Path
+) -> None:
+    governance = signing.SigningKey.generate()
+    poll = Poll(eligible=20, key=governance)
+    poll.proposal.delta.Clear()
+    json_format.ParseDict(POLICY, poll.proposal.delta.dividend_policy)
+    poll.proposal.frozen_hash = frozen_hash_of(poll.proposal)
+    for number in range(12):
+        poll.cast(number, YES)
+    poll.close()
+    clerk.answers |= {
+        "GetProposal": poll.proposal,
+        "ListBoard": proposals_pb2.ListBoardResponse(entries=poll.shown()),
+        "GetKeySet": governance_pb2.KeySet(jwks_json=json.dumps({"keys": [governance.public_jwk()]})),
+        "EnactProposal": proposals_pb2.EnactProposalResponse(proposal=poll.proposal),
+    }
+    ran = rochdale("proposal", "enact", PROP)
+    assert ran.code == 0, ran.err
+    key = read_signing_key(tmp_path / "valley.signing.key")
+    keys = signing.KeySet({key.key_id: key.private.public_key()})
+    asked = clerk.last("EnactProposal")
+    hashed = signing.canonical_hash(poll.proposal.delta.dividend_policy)
+    assert signing.verify_hash(keys, asked.dividend_policy_signature, signing.DIVIDEND_POLICY_PREFIX, hashed)
+    assert "10 %" in ran.out and "Months that end from now on" in ran.out
 
 
 def test_codes_of_an_invitation_are_what_their_hashes_say(clerk: Clerk, rochdale: Callable[..., Any]) -> None:

@@ -24,7 +24,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.refusals import MarketError
 from rochdale.governance.v1 import governance_pb2, proposals_pb2
-from rochdale.type.v1 import scope_pb2, signature_pb2
+from rochdale.type.v1 import dividend_policy_pb2, scope_pb2, signature_pb2
 
 COOPERATIVE_KEY_PREFIX = b"rochdale-cooperative-key-v1"
 RULE_PREFIX = b"rochdale-rule-v1"
@@ -34,6 +34,7 @@ TALLY_PREFIX = b"rochdale-tally-v1"
 RECEIPT_PREFIX = b"rochdale-receipt-v1"
 DOCUMENT_PREFIX = b"rochdale-document-v1"
 DELETION_NOTICE_PREFIX = b"rochdale-deletion-notice-v1"
+DIVIDEND_POLICY_PREFIX = b"rochdale-dividend-policy-v1"
 DIVIDEND_WEIGHTS_PREFIX = b"rochdale-dividend-weights-v1"
 
 _KEY_FIELDS = ("cooperative", "key_id", "public_key", "begin_time", "previous_key_id", "previous_compromised")
@@ -265,6 +266,11 @@ def sign_rule_end(rule: governance_pb2.SharingRule, end: Timestamp, key: Signing
 def sign_offering(offering: catalog_pb2.Offering, key: SigningKey) -> signature_pb2.Signature:
     """Offering.signature, over the hash the offering really has."""
     return key.sign(OFFERING_PREFIX, hash_of_offering(offering))
+
+
+def sign_dividend_policy(policy: dividend_policy_pb2.DividendPolicy, key: SigningKey) -> signature_pb2.Signature:
+    """The signature of a policy that members voted on."""
+    return key.sign(DIVIDEND_POLICY_PREFIX, canonical_hash(policy))
 
 
 def document_is_genuine(document: signature_pb2.SignedDocument, keys: PublicKeys) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from rochdale.client.dividend_views import policy_fields
 from rochdale.client.names import short
 from rochdale.client.terms import DECISION_CLASSES, EFFECTS, count, days
 from rochdale.client.views import scope_fields
@@ -101,6 +102,8 @@ def delta_blocks(delta: proposals_pb2.PolicyDelta) -> list[tuple[str, dict[str, 
             blocks.append(
                 (f"{DECISION_CLASSES.format(rule.decision_class)} decisions would be made so", decision_lines(rule))
             )
+    if delta.HasField("dividend_policy"):
+        blocks.append(("How each month's surplus would be divided", policy_fields(delta.dividend_policy)))
     return blocks
 
 
@@ -114,4 +117,6 @@ def delta_in_short(delta: proposals_pb2.PolicyDelta) -> str:
         told.append(f"end {count(len(delta.end_rules), 'rule')}")
     if delta.HasField("charter"):
         told.append("new charter")
+    if delta.HasField("dividend_policy"):
+        told.append("how surplus is divided")
     return "; ".join(told)

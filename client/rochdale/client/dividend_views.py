@@ -33,9 +33,17 @@ def percent(bps: int) -> str:
 
 
 def policy_lines(version: dividends_pb2.DividendPolicyVersion) -> dict[str, str]:
-    policy = version.policy
     return {
         "in force since": when(version, "effective_time"),
+        **policy_fields(version.policy),
+        "decided by": short(version.proposal),
+        "hash": version.policy_hash,
+    }
+
+
+def policy_fields(policy: dividend_policy_pb2.DividendPolicy) -> dict[str, str]:
+    """What a policy says, in force or proposed."""
+    return {
         "reserve": percent(policy.reserve_bps),
         "commons": percent(policy.commons_bps),
         "solidarity": percent(policy.solidarity_bps),
@@ -44,9 +52,8 @@ def policy_lines(version: dividends_pb2.DividendPolicyVersion) -> dict[str, str]
         "nobody more than": percent(policy.member_cap_bps) if policy.member_cap_bps else "",
         "paid from": price(policy.min_payout),
         "members for at least": days(policy.min_membership_seconds) if policy.min_membership_seconds else "",
-        "objections": days(policy.objection_seconds),
-        "decided by": short(version.proposal),
-        "hash": version.policy_hash,
+        "objections": f"within {days(policy.objection_seconds)}" if policy.objection_seconds else "no time for them",
+        **{f"a row of {short(one.dataset)} counts": f"{one.per_mille / 1000:g}" for one in policy.dataset_factors},
     }
 
 

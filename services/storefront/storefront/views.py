@@ -11,7 +11,7 @@ from rochdale.type.v1 import scope_pb2
 from rochdale_kit import purposes, scope_words
 from rochdale_kit.chain import flaw_of_signed_rule, hash_of_offering, hash_of_rule
 from rochdale_kit.cooperative_keys import CooperativeKeys
-from rochdale_kit.money import format_money
+from rochdale_kit.price_plans import price_words
 from rochdale_kit.refusals import Refusal
 from rochdale_kit.scope import describe
 from storefront import query, votes, words
@@ -147,12 +147,19 @@ def _label(facet: str, value: str) -> str:
 def _prices(offering: catalog_pb2.Offering, mine: int = 0) -> list[Price]:
     return [
         Price(
-            amount=format_money(tier.price) if tier.price.amount_minor else "Free",
+            amount=_amount(tier),
             buyers=scope_words.worded(tier.categories, scope_words.CATEGORIES),
             mine=mine in tier.categories,
         )
         for tier in offering.tiers
     ]
+
+
+def _amount(tier: catalog_pb2.OfferingTier) -> str:
+    """What a tier costs, and how it is due."""
+    if not tier.price.amount_minor and not tier.HasField("price_plan"):
+        return "Free"
+    return price_words(tier.price, tier.price_plan)
 
 
 def _card(offering: catalog_pb2.Offering, cooperative: str, dataset: str, modality: int, mine: int = 0) -> Card:
@@ -267,7 +274,7 @@ def offering(
         hash=offering.offering_hash,
         hash_verified=offering.offering_hash == hash_of_offering(offering),
         close_reason=offering.close_reason.replace("_", " ").lower(),
-        paid=any(tier.price.amount_minor for tier in offering.tiers),
+        paid=any(tier.price.amount_minor or tier.HasField("price_plan") for tier in offering.tiers),
     )
 
 

@@ -11,6 +11,7 @@ from rochdale.client.market import Market
 from rochdale.client.names import in_collection, in_cooperative, short
 from rochdale.client.options import Limit, RequestId, collect, open_market, parser, request_id_or_new
 from rochdale.client.output import as_dict, document, fields, note, say, spinner, table
+from rochdale.client.plans import due
 from rochdale.client.proof_views import show_report
 from rochdale.client.refusals import MarketError
 from rochdale.client.terms import CATEGORIES, LICENSE_STATES, NEGOTIATION_STATES, PARTIES, days, price, when
@@ -38,13 +39,13 @@ def _license_fields(license: licensing_pb2.License) -> dict[str, str]:
         "state": LICENSE_STATES.format(license.state),
         "licensor": short(terms.licensor),
         "licensee": f"{short(terms.licensee)} ({CATEGORIES.format(terms.category)})",
-        "agreed price": price(terms.price),
+        "agreed price": due(terms.price, terms.price_plan),
         "term": days(terms.duration_seconds),
         "active since": when(license, "activate_time"),
         "ends": when(license, "end_time"),
         "why ended": license.end_reason,
         "suspended since": when(license, "suspend_time"),
-        "suspended by": short(license.suspended_by),
+        "suspended by": _cause(license.suspended_by),
         "offering": short(terms.offering),
         "sharing rule": f"{short(terms.sharing_rule)}, revision {terms.rule_revision}",
         **{name: value for name, value in scope_fields(terms.scope).items() if name not in ("price", "categories")},
@@ -60,6 +61,12 @@ def _license_fields(license: licensing_pb2.License) -> dict[str, str]:
     }
 
 
+def _cause(suspended_by: str) -> str:
+    """What suspends a license: an emergency by its name, money in words."""
+    held, _, reason = suspended_by.partition("billing/")
+    return f"its money: {reason.replace('_', ' ').lower()}" if not held and reason else short(suspended_by)
+
+
 def _show_negotiation(negotiation: licensing_pb2.Negotiation) -> None:
     document(as_dict(negotiation))
     fields(
@@ -68,7 +75,7 @@ def _show_negotiation(negotiation: licensing_pb2.Negotiation) -> None:
             "state": NEGOTIATION_STATES.format(negotiation.state),
             "between": f"{short(negotiation.licensee)} and {short(negotiation.cooperative)}",
             "offering": short(negotiation.offering),
-            "price on the table": price(negotiation.price),
+            "price on the table": due(negotiation.price, negotiation.price_plan),
             **{key: value for key, value in scope_fields(negotiation.scope).items() if key != "price"},
             "license": short(negotiation.license),
             "answer until": when(negotiation, "expire_time"),
@@ -96,7 +103,8 @@ def _what_next(negotiation: licensing_pb2.Negotiation) -> None:
         if negotiation.price.amount_minor:
             note(f"Agreed. Pay with: rochdale order pay {license}")
         else:
-            note(f"Agreed, and free. Download with: rochdale get {license}")
+            free = "and only what you use is billed" if negotiation.HasField("price_plan") else "and free"
+            note(f"Agreed, {free}. Download with: rochdale get {license}")
     elif negotiation.state == licensing_pb2.NEGOTIATION_STATE_REQUESTED:
         note("The cooperative's move: rochdale license accept, counter or decline.")
     elif negotiation.state == licensing_pb2.NEGOTIATION_STATE_OFFERED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,14 +11,15 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.market import Market
 from rochdale.client.names import in_collection, in_cooperative, short
 from rochdale.client.offers import publish_signed
-from rochdale.client.options import Limit, RequestId, collect, flat, open_market, request_id_or_new
+from rochdale.client.options import Limit, RequestId, collect, flat, open_market, parser, request_id_or_new
 from rochdale.client.output import as_dict, document, fields, say, table
+from rochdale.client.plans import due, interval, plan
 from rochdale.client.scope_options import ScopeOptions, with_scope_options
 from rochdale.client.signing_options import SigningKeyFile, current_signing_key, get_cooperative
-from rochdale.client.terms import CATEGORIES, MODES, OFFERING_STATES, common, money, price, when
+from rochdale.client.terms import CATEGORIES, MODES, OFFERING_STATES, common, money, when
 from rochdale.client.views import scope_fields
 from rochdale.governance.v1 import governance_pb2
-from rochdale.type.v1 import scope_pb2
+from rochdale.type.v1 import pricing_pb2, scope_pb2
 
 app = typer.Typer(help="Publish, close and show offerings.", no_args_is_help=True)
 
@@ -39,12 +40,25 @@ def tier(text: str, cooperative: str) -> catalog_pb2.OfferingTier:
     )
 
 
+def with_plan(
+    tiers: list[catalog_pb2.OfferingTier],
+    every: pricing_pb2.BillingInterval.ValueType | None,
+    metered: list[str],
+) -> None:
+    """Says of every tier that costs something how its price is due; of all tiers if none does. Raises ValueError."""
+    costly = [each for each in tiers if each.price.amount_minor] or tiers
+    for each in costly:
+        if (said := plan(every, metered, each.price.currency)) is not None:
+            each.price_plan.CopyFrom(said)
+
+
 def tier_lines(offering: catalog_pb2.Offering) -> dict[str, str]:
     """Who pays what, as fields."""
-    return {
-        f"price for {CATEGORIES.format_all(each.categories)}": f"{price(each.price)}  ({short(each.sharing_rule)})"
-        for each in offering.tiers
-    }
+    shown = {}
+    for each in offering.tiers:
+        costs = due(each.price, each.price_plan)
+        shown[f"price for {CATEGORIES.format_all(each.categories)}"] = f"{costs}  ({short(each.sharing_rule)})"
+    return shown
 
 
 def get_offering(market: Market, offering: str) -> catalog_pb2.Offering:
@@ -107,6 +121,24 @@ def publish(
     mandate_request: Annotated[
         str, typer.Option("--mandate-request", metavar="REQUEST", help="The buyer's request (mreq_…) it answers.")
     ] = "",
+    every: Annotated[
+        Any,
+        typer.Option(
+            "--every",
+            parser=parser(interval),
+            metavar="INTERVAL",
+            help="month or year: prices are due again each time. Default: once. Tiers of 0 stay free, unless all are 0.",
+        ),
+    ] = None,
+    metered: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metered",
+            metavar="METER=AMOUNT[,included=N][,cap=N]",
+            help='A price by use beside it, for each gigabyte, query or epsilon: "gigabyte=0.025,included=10,cap=1000"; '
+            "repeat.",
+        ),
+    ] = None,
     signing_key: SigningKeyFile = None,
     request_id: RequestId = None,
 ) -> None:
@@ -117,6 +149,9 @@ def publish(
     [dim]$[/] rochdale offering publish --title "Person-years" --tier "academic=0 EUR@rule_01J…" --tier "sme=900 EUR@rule_01K…"
 
     [dim]$[/] rochdale offering publish --title "Two columns" --tier "sme=90 EUR@rule_01K…" --columns site,mdvis
+
+    [dim]$[/] rochdale offering publish --title "Monthly" --tier "sme=100 EUR@rule_01K…" --every month \
+--metered gigabyte=0.25,included=10,cap=1000
     """
     market = open_market(context)
     cooperative = market.organization
@@ -124,6 +159,10 @@ def publish(
         parsed = [tier(text, cooperative) for text in tiers]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--tier") from None
+    try:
+        with_plan(parsed, every, metered or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--metered") from None
     key = current_signing_key(market, signing_key, get_cooperative(market, cooperative))
     request = catalog_pb2.PublishOfferingRequest(
         request_id=request_id_or_new(request_id),
@@ -174,7 +213,9 @@ def list_(
             each.title,
             OFFERING_STATES.format(each.state),
             MODES.format(each.scope.max_mode),
-            "; ".join(f"{CATEGORIES.format_all(one.categories)}: {price(one.price)}" for one in each.tiers),
+            "; ".join(
+                f"{CATEGORIES.format_all(one.categories)}: {due(one.price, one.price_plan)}" for one in each.tiers
+            ),
         ]
         for each in found
     ]

@@ -19,6 +19,7 @@ from rochdale.client.proposal_views import show_proposal, tally_sentence
 from rochdale.client.scope_options import ScopeOptions, with_scope_options
 from rochdale.client.terms import DECISION_CLASSES, EFFECTS, PROPOSAL_STATES, duration, when
 from rochdale.governance.v1 import governance_pb2, proposals_pb2
+from rochdale.type.v1 import dividend_policy_pb2
 
 app = typer.Typer(help="Draft, debate, vote, count again, enact.", no_args_is_help=True)
 
@@ -48,6 +49,15 @@ CharterFile = Annotated[
         help="A new charter as protobuf JSON; `cooperative charter --json` prints one.",
     ),
 ]
+DividendPolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--dividend-policy",
+        metavar="FILE",
+        help='How surplus is divided, as protobuf JSON: {"reserve_bps": 1000, "equal_bps": 2000, "basis": '
+        '"CONTRIBUTION_BASIS_RECORDS", "min_payout": {"amount_minor": 500, "currency": "EUR"}, …}; decided alone.',
+    ),
+]
 
 
 def _delta(
@@ -59,6 +69,7 @@ def _delta(
     delta_file: Path | None,
     end_rules: list[str] | None,
     charter_file: Path | None,
+    dividend_policy: Path | None,
 ) -> proposals_pb2.PolicyDelta:
     """What the options and files say would change; empty if they say nothing."""
     delta = proposals_pb2.PolicyDelta()
@@ -75,6 +86,9 @@ def _delta(
         delta.end_rules.append(in_cooperative("sharingRules", rule, lambda: market.organization))
     if charter_file:
         delta.charter.CopyFrom(from_json_file(charter_file, governance_pb2.Charter(), "--charter-file"))
+    if dividend_policy:
+        policy = from_json_file(dividend_policy, dividend_policy_pb2.DividendPolicy(), "--dividend-policy")
+        delta.dividend_policy.CopyFrom(policy)
     return delta
 
 
@@ -96,6 +110,7 @@ def create(
     delta_file: DeltaFile = None,
     end_rule: EndRule = None,
     charter_file: CharterFile = None,
+    dividend_policy: DividendPolicyFile = None,
     supersedes: Annotated[
         str, typer.Option("--supersedes", metavar="PROPOSAL", help="The enacted proposal whose rules it replaces.")
     ] = "",
@@ -106,7 +121,7 @@ def create(
     submit: Annotated[bool, typer.Option("--submit", help="Submit it at once.")] = False,
     request_id: RequestId = None,
 ) -> None:
-    """Draft a proposal: a rule that would allow or forbid, rules that would end, or a new charter.
+    """Draft a proposal: a rule that would allow or forbid, rules that would end, a new charter, or how surplus is divided.
 
     Where you say nothing, a rule allows: every later version too, all columns of the latest version, research and
     development, to inspect and analyze, downloads, worldwide, licenses of at most 365 days, not exclusive, with the
@@ -120,14 +135,18 @@ def create(
 --category large-platform
 
     [dim]$[/] rochdale proposal create --title "Enough" --body "It did not pay." --end-rule rule_01J…
+
+    [dim]$[/] rochdale proposal create --title "A tenth in reserve" --body-file why.md --dividend-policy policy.json
     """
     why = _body(body, body_file)
     if not why:
         raise typer.BadParameter("Say why, with --body or --body-file.")
     market = open_market(context)
-    delta = _delta(market, scope, effect, life, member_recall, delta_file, end_rule, charter_file)
+    delta = _delta(market, scope, effect, life, member_recall, delta_file, end_rule, charter_file, dividend_policy)
     if not delta.ByteSize():
-        raise typer.BadParameter("Say what would change: --dataset …, --end-rule, --charter-file or --delta-file.")
+        raise typer.BadParameter(
+            "Say what would change: --dataset …, --end-rule, --charter-file, --dividend-policy or --delta-file."
+        )
     request = proposals_pb2.CreateProposalRequest(
         request_id=request_id_or_new(request_id),
         parent=in_collection("cooperatives", market.organization),
@@ -209,6 +228,7 @@ def amend(
     delta_file: DeltaFile = None,
     end_rule: EndRule = None,
     charter_file: CharterFile = None,
+    dividend_policy: DividendPolicyFile = None,
     revision: Revision = None,
     request_id: RequestId = None,
 ) -> None:
@@ -220,7 +240,7 @@ def amend(
     """
     market = open_market(context)
     current = get_proposal(market, proposal)
-    delta = _delta(market, scope, effect, life, member_recall, delta_file, end_rule, charter_file)
+    delta = _delta(market, scope, effect, life, member_recall, delta_file, end_rule, charter_file, dividend_policy)
     request = proposals_pb2.AmendProposalRequest(
         request_id=request_id_or_new(request_id),
         name=current.name,

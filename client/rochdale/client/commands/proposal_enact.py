@@ -8,7 +8,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rochdale.catalog.v1 import catalog_pb2
-from rochdale.client.authority import SigningKey, enacted_rule, sign_rule, sign_rule_end
+from rochdale.client.authority import SigningKey, enacted_rule, sign_dividend_policy, sign_rule, sign_rule_end
 from rochdale.client.commands.proposal_vote import recount_differs
 from rochdale.client.market import Market
 from rochdale.client.names import same_request, short
@@ -23,6 +23,8 @@ from rochdale.client.refusals import MarketError
 from rochdale.client.signing_options import SigningKeyFile, current_signing_key, get_cooperative
 from rochdale.client.terms import CHALLENGE_GROUNDS, PROPOSAL_STATES, moment, moment_of, when
 from rochdale.governance.v1 import governance_pb2, proposals_pb2
+from rochdale.licensing.v1 import licensing_pb2
+from rochdale.type.v1 import pricing_pb2
 
 
 def challenge(
@@ -121,6 +123,9 @@ def enact(
         effective_time=at,
         rule_signatures=[sign_rule(rule, key) for rule in rules],
         end_signatures=[sign_rule_end(_rule(market, name), at, key) for name in found.delta.end_rules],
+        dividend_policy_signature=sign_dividend_policy(found.delta.dividend_policy, key)
+        if found.delta.HasField("dividend_policy")
+        else None,
     )
     answer = market.call(market.proposals.EnactProposal, request)
     _require_same(rules, answer.sharing_rules)
@@ -131,6 +136,8 @@ def enact(
     say(
         f"{short(found.name)} is {PROPOSAL_STATES.format(answer.proposal.state)} since {when(answer.proposal, 'enact_time')}."
     )
+    if found.delta.HasField("dividend_policy"):
+        say("Months that end from now on are divided by it.")
     for rule in answer.sharing_rules:
         say(f"{short(rule.name)} is in force until {when(rule, 'expire_time')}.")
         if offering is None and rule.effect == governance_pb2.RULE_EFFECT_ALLOW:
@@ -188,7 +195,10 @@ def _offer(
         scope=rule.scope,
         tiers=[
             catalog_pb2.OfferingTier(
-                categories=rule.scope.categories, price=rule.scope.floor_price, sharing_rule=rule.name
+                categories=rule.scope.categories,
+                price=rule.scope.floor_price,
+                sharing_rule=rule.name,
+                price_plan=_asked_plan(market, proposal.mandate_request, rule.scope.categories[0]),
             )
         ],
         mandate_request=proposal.mandate_request,
@@ -201,3 +211,12 @@ def _offer(
             f"or: rochdale offering publish --mandate-request {short(proposal.mandate_request)}"
         )
         raise
+
+
+def _asked_plan(market: Market, mandate_request: str, category: int) -> pricing_pb2.PricePlan | None:
+    """How the price the buyer asked for is due: as in the offering the request started from. None for once."""
+    request = licensing_pb2.GetMandateRequestRequest(name=mandate_request)
+    asked = market.call(market.licensing.GetMandateRequest, request)
+    offering = market.call(market.catalog.GetOffering, catalog_pb2.GetOfferingRequest(name=asked.offering))
+    tier = next((one for one in offering.tiers if category in one.categories), None)
+    return tier.price_plan if tier is not None and tier.HasField("price_plan") else None

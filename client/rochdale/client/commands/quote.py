@@ -9,7 +9,8 @@ import typer
 from rochdale.client.names import in_cooperative, short
 from rochdale.client.options import RequestId, open_market, request_id_or_new
 from rochdale.client.output import as_dict, document, fields
-from rochdale.client.terms import price, when
+from rochdale.client.plans import due
+from rochdale.client.terms import when
 from rochdale.client.views import scope_fields
 from rochdale.client.wish_options import WishOptions, with_wish_options
 from rochdale.licensing.v1 import licensing_pb2
@@ -39,5 +40,9 @@ def quote(
     )
     answer = market.call(market.licensing.RequestQuote, request)
     document(as_dict(answer))
-    shown = {"quote": short(answer.name), "price": price(answer.price), "holds until": when(answer, "expire_time")}
+    shown = {
+        "quote": short(answer.name),
+        "price": due(answer.price, answer.price_plan),
+        "holds until": when(answer, "expire_time"),
+    }
     fields({**shown, **{name: value for name, value in scope_fields(answer.scope).items() if name != "price"}})

@@ -10,7 +10,8 @@ from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.names import in_collection, short
 from rochdale.client.options import flat, open_market, parser, words
 from rochdale.client.output import as_dict, document, note, say, table
-from rochdale.client.terms import CATEGORIES, MODALITIES, MODES, ORDERS, money, price
+from rochdale.client.plans import due
+from rochdale.client.terms import CATEGORIES, MODALITIES, MODES, ORDERS, money
 from rochdale.type.v1 import money_pb2
 
 app = typer.Typer()
@@ -101,7 +102,7 @@ def search(
 
 def _prices(offering: catalog_pb2.Offering, category: int | None) -> str:
     tiers = [tier for tier in offering.tiers if not category or category in tier.categories]
-    return "; ".join(dict.fromkeys(price(tier.price) for tier in tiers)) or "-"
+    return "; ".join(dict.fromkeys(due(tier.price, tier.price_plan) for tier in tiers)) or "-"
 
 
 def _plain(value: str) -> str:
