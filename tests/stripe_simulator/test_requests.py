@@ -189,6 +189,17 @@ async def test_a_stored_500_stays_under_its_key(world: World) -> None:
     assert world.simulator.describe()["customers"] == 0
 
 
+async def test_a_request_that_hangs_was_never_done(world: World) -> None:
+    world.simulator.faults.add("timeout", seconds=0.2, count=2)
+    with raises(stripe.APIConnectionError):
+        await world.stripe.v1.customers.create_async({}, {"idempotency_key": "k"})
+    with raises(stripe.APIConnectionError):
+        await world.stripe.v1.customers.list_async()
+    assert world.simulator.describe()["customers"] == 0
+    await world.stripe.v1.customers.create_async({}, {"idempotency_key": "k"})
+    assert world.simulator.describe()["customers"] == 1
+
+
 async def test_an_unknown_fault_is_refused(world: World) -> None:
     assert (await world.raw.post("/_simulator/faults", json={"kind": "earthquake"})).status_code == 400
     assert (await world.raw.post("/_simulator/faults", json=[1])).status_code == 400

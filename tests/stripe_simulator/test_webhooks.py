@@ -84,6 +84,29 @@ async def test_an_event_may_overtake_its_answer(world: World) -> None:
     assert world.receiver.events[0].data.object.id == intent.id
 
 
+async def test_every_event_may_come_before_the_answer(world: World) -> None:
+    world.simulator.faults.add("deliver_before_response", seconds=5)
+    world.receiver.statuses = [500]
+    intent = await world.pay()
+    assert (intent.status, sorted(world.receiver.types())) == ("succeeded", sorted(PAID))
+
+
+async def test_what_was_missed_is_read_again_oldest_first(world: World) -> None:
+    world.simulator.faults.add("webhook_drop", count=9)
+    await world.pay()
+    await world.pay()
+    assert await world.told() == []
+    wanted = {"types": ["charge.succeeded", "payment_intent.succeeded"], "limit": 1}
+    pages = await world.stripe.v1.events.list_async(wanted)
+    newest = [event async for event in pages.auto_paging_iter()]
+    assert [event.type for event in newest] == ["payment_intent.succeeded", "charge.succeeded"] * 2
+    # From the last one that was heard on, as a sweep does it.
+    later = await world.stripe.v1.events.list_async({**wanted, "limit": 100, "ending_before": newest[-1].id})
+    assert [event.id for event in later.data] == [event.id for event in newest[:-1]]
+    again = await world.stripe.v1.events.list_async({**wanted, "created": {"lt": newest[-1].created}})
+    assert again.data == []
+
+
 async def test_an_endpoint_hears_what_it_asked_for_with_its_own_secret(world: World) -> None:
     endpoints = world.stripe.v1.webhook_endpoints
     made = await endpoints.create_async({"url": "http://127.0.0.1:9/x", "enabled_events": ["charge.refunded"]})

@@ -123,8 +123,8 @@ class Pages:
             "<label>Test card number <input name=card_number value='4242 4242 4242 4242' inputmode=numeric></label>"
             f"<button name=pay_with value=card>Pay {total}</button>{bank}"
             "<button name=pay_with value=declined_card>Pay with a card that is declined</button></form>"
-            "<p class=note>4000 0000 0000 9995 has no funds; 4000 0027 6000 3184 asks its bank first.</p>"
-            + _way_back(session),
+            "<p class=note>4000 0000 0000 9995 has no funds; 4000 0027 6000 3184 asks its bank first;"
+            " 4000 0000 0000 0259 is disputed once it has paid.</p>" + _way_back(session),
             status=status,
         )
 
