@@ -1,0 +1,422 @@
+"""What buyers, stewards, operators, banks and Stripe do in a history of money: each act chooses something that can be
+done, does it, and says whether it did. Members and dividends are in money_members.py.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from money_history import BUYERS, CURRENCIES, DAY, HOUR, Attempt, History, License
+from money_engine import principal
+
+from rochdale.billing.v1 import billing_pb2 as pb
+from rochdale.billing.v1 import treasury_pb2
+from rochdale.data_gateway.v1 import events_pb2 as gateway
+from rochdale.identity.v1 import identity_pb2
+from rochdale.licensing.v1 import events_pb2 as licensing_events
+from rochdale.licensing.v1 import licensing_pb2 as licensing
+from rochdale.type.v1 import pricing_pb2
+from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.clock import to_timestamp
+from rochdale_kit.identity import Principal
+from rochdale_kit.signing import canonical_hash
+
+PAID = 2
+IBANS = ("DE89370400440532013000", "NL91ABNA0417164300", "FR1420041010050500013M02606")
+CARDS = ("pm_card_visa",) * 7 + (
+    "pm_card_createDispute",
+    "pm_card_refundFail",
+    "pm_card_pendingRefund",
+    "pm_card_visa_chargeDeclined",
+    "pm_card_createDisputeInquiry",
+)
+INTENT, CHECKOUT, TRANSFER, SAVED = 1, 2, 3, 4
+
+
+def buyer(name: str) -> Principal:
+    return principal(name, identity_pb2.ROLE_BUYER, identity_pb2.ORGANIZATION_KIND_BUYER)
+
+
+class Acts(History):
+    """A history with people in it."""
+
+    async def prepare(self) -> None:
+        """Both cooperatives can be paid; nothing goes wrong yet."""
+        meadow, orchard = self.cooperatives
+        request = treasury_pb2.StartOnboardingRequest(
+            request_id=self.request(), parent="cooperatives/meadow", country="NL"
+        )
+        await self.ask(meadow.steward(), "treasury", "StartOnboarding", request)
+        accounts = (await self.bench.world.get("/v1/accounts")).json()["data"]
+        meadow.account = accounts[0]["id"]
+        await self.lever(f"accounts/{meadow.account}/complete", external_account=IBANS[1])
+        self.said.add("account opened", cooperative=meadow.id, account=meadow.account)
+        await self._name_bank(IBANS[0])
+        await self.pass_time(80 * HOUR)
+        await self.run("accounts")
+
+    async def _name_bank(self, iban: str) -> None:
+        orchard = self.cooperatives[1]
+        named = treasury_pb2.SetBankAccountRequest(
+            request_id=self.request(), parent="cooperatives/orchard", iban=iban, holder="Orchard"
+        )
+        await self.ask(orchard.steward(1), "treasury", "SetBankAccount", named)
+        await self._approve_bank(iban)
+
+    async def _approve_bank(self, iban: str) -> None:
+        approval = treasury_pb2.ApproveBankAccountRequest(
+            request_id=self.request(), parent="cooperatives/orchard", iban_end=iban[-4:]
+        )
+        await self.ask(self.cooperatives[1].steward(2), "treasury", "ApproveBankAccount", approval)
+
+    async def lever(self, path: str, **asked: Any) -> Any:
+        """Something that happens at Stripe without us: None when it cannot."""
+        answer = await self.bench.world.post(f"/_simulator/{path}", json=asked)
+        return answer.json() if answer.status_code == 200 else None
+
+    # Licenses
+
+    async def agree(self, cooperative: int | None = None, monthly: bool | None = None, price: int = 0) -> bool:
+        """A license is agreed, and billing hears of it sooner or later."""
+        coop = self.cooperatives[self.random.randrange(2) if cooperative is None else cooperative]
+        name, who = f"licenses/lic_{self.seed}_{self.number()}", self.random.choice(list(BUYERS))
+        currency = self.random.choice(CURRENCIES)
+        cents = price or self.random.choice((self.random.randint(100, 3000), self.random.randint(3000, 900_000)))
+        monthly = self.random.random() < 0.3 if monthly is None else monthly
+        terms = licensing.LicenseTerms(
+            license=name,
+            licensor=f"cooperatives/{coop.id}",
+            licensee=f"licensees/{who}",
+            price=Money(amount_minor=cents, currency=currency),
+            duration_seconds=int(dt.timedelta(days=self.random.choice((59, 80, 365))).total_seconds()),
+        )
+        unit_price, included = "", "0"
+        if monthly:
+            unit_price, included = self.random.choice((("37.5", "0"), ("250", "1"), ("12.345", "2")))
+            meter = pricing_pb2.MeteredPrice(
+                meter=pricing_pb2.METER_GIGABYTE, unit_price=unit_price, included=included, cap="20"
+            )
+            terms.price_plan.CopyFrom(
+                pricing_pb2.PricePlan(interval=pricing_pb2.BILLING_INTERVAL_MONTH, metered=[meter])
+            )
+        agreed = licensing.License(
+            name=name, terms=terms, terms_hash=canonical_hash(terms), state=licensing.LICENSE_STATE_AGREED
+        )
+        self.said.add(
+            "agreed", license=name, buyer=who, cooperative=coop.id, currency=currency, net=cents,
+            tax_percent=BUYERS[who], unit_price=unit_price, included=included,
+        )  # fmt: skip
+        self.note(f"agreed {name}: {cents} {currency} of {coop.id} to {who}{' a month' if monthly else ''}")
+        self.licenses.append(License(name, who, coop, currency, cents, monthly))
+        self.tell(licensing_events.LicenseAgreed(license=agreed))
+        return await self.hear(everything=True)
+
+    def orders(self, *states: int) -> list[Any]:
+        found = [order for order in self.rows.orders.values() if order["state"] in states and order["amount_minor"]]
+        return sorted(found, key=lambda order: order["id"])
+
+    def license_of(self, order: Any) -> License:
+        return next(one for one in self.licenses if one.name == order["license"])
+
+    async def terminate(self) -> bool:
+        if not self.licenses:
+            return False
+        one = self.random.choice(self.licenses)
+        ended = licensing.License(name=one.name, state=licensing.LICENSE_STATE_TERMINATED)
+        self.tell(licensing_events.LicenseTerminated(license=ended))
+        return await self.hear()
+
+    # Buyers pay
+
+    async def start(self, method: int = 0, order: Any = None) -> bool:
+        """A buyer begins to pay, perhaps in another way than before."""
+        open_ones = [order] if order else self.orders(1)
+        if not open_ones:
+            return False
+        order = self.random.choice(open_ones)
+        license = self.license_of(order)
+        method = method or self.random.choice((INTENT, INTENT, INTENT, CHECKOUT, CHECKOUT, TRANSFER, SAVED))
+        request = pb.StartPaymentRequest(
+            request_id=self.request(), order=f"orders/{order['id']}", method=pb.PaymentMethod.ValueType(method)
+        )
+        made = await self.ask(buyer(license.buyer), "billing", "StartPayment", request)
+        if made is not None and (made.payment_intent or made.checkout_url):
+            attempt = Attempt(order["id"], made.name, made.payment_intent, made.checkout_url)
+            if all(one.payment != attempt.payment for one in license.attempts):
+                license.attempts.append(attempt)
+        return True
+
+    async def pay(self, card: str = "", latest: bool = False) -> bool:
+        """A buyer pays what they hold, even if it was given up since."""
+        attempts = [attempt for license in self.licenses for attempt in license.attempts]
+        if not attempts:
+            return False
+        attempt = attempts[-1] if latest else self.random.choice(attempts)
+        card = card or self.random.choice(CARDS)
+        self.note(f"a card pays {attempt.payment.rsplit('/', 1)[1]}: {card}")
+        if attempt.page:
+            number = "4000000000000002" if card.endswith("Declined") else "4242424242424242"
+            answer = await self.bench.world.post(attempt.page, data={"card_number": number})
+            return answer.status_code in (303, 402)
+        asked = {"payment_method": card}
+        answer = await self.bench.world.post(f"/v1/payment_intents/{attempt.intent}/confirm", data=asked)
+        return answer.status_code in (200, 402)
+
+    async def save_method(self) -> bool:
+        """A buyer saves a card for what comes."""
+        who = self.random.choice(list(BUYERS))
+        request = pb.SetUpPaymentMethodRequest(request_id=self.request())
+        made = await self.ask(buyer(who), "billing", "SetUpPaymentMethod", request)
+        if made is None or not made.setup_url:
+            return True
+        number = self.random.choice(("4242424242424242",) * 3 + ("4000000000000341",))
+        await self.bench.world.post(made.setup_url, data={"card_number": number})
+        return True
+
+    async def transfer(self, kind: str = "", order: Any = None) -> bool:
+        """A credit arrives at the market's bank, with or without the right reference and amount, and is imported."""
+        found = [order] if order else self.orders(1, 1, 2, 3)
+        if not found:
+            return False
+        order = self.random.choice(found)
+        kind = kind or self.random.choice(("right", "right", "short", "too much", "no reference", "confirmed", "again"))
+        amount, text = order["amount_minor"], f"for {order['payment_reference']} thanks"
+        if kind == "short":
+            amount = max(1, amount - self.random.randint(1, 500))
+        elif kind == "too much":
+            amount += self.random.randint(1, 500)
+        elif kind == "no reference":
+            text = "invoice"
+        reference = f"bank-{self.seed}-{self.number()}"
+        money = Money(amount_minor=amount, currency=order["currency"])
+        self.note(f"a credit arrives for {order['id']}: {kind}")
+        if kind == "confirmed":
+            confirm = pb.ConfirmBankTransferRequest(
+                request_id=self.request(), order=f"orders/{order['id']}", amount=money, bank_reference=reference
+            )
+            line = self.said.add("credit arrived", reference=reference, amount=amount, currency=order["currency"])
+            if await self.operator("billing", "ConfirmBankTransfer", confirm) is None:
+                self.said.unsay(line)
+            return True
+        self.said.add("credit arrived", reference=reference, amount=amount, currency=order["currency"])
+        imported = pb.BankTransfer(bank_reference=reference, amount=money, text=text)
+        for _ in range(2 if kind == "again" else 1):
+            request = pb.ImportBankTransfersRequest(request_id=self.request(), transfers=[imported])
+            while await self.operator("billing", "ImportBankTransfers", request) is None:
+                self.chaos.disarm()
+        if kind in ("short", "too much", "no reference"):
+            self.met["wrong bank transfer"] += 1
+        return True
+
+    async def match(self) -> bool:
+        """An operator finds the order of a credit that waits."""
+        waiting = [one for one in self.rows.credits if one["order_id"] is None]
+        pairs = [
+            (one, order)
+            for one in waiting
+            for order in self.orders(1)
+            if (one["amount_minor"], one["currency"]) == (order["amount_minor"], order["currency"])
+        ]
+        if not pairs:
+            return False
+        credit, order = self.random.choice(pairs)
+        request = pb.ConfirmBankTransferRequest(
+            request_id=self.request(),
+            order=f"orders/{order['id']}",
+            amount=Money(amount_minor=credit["amount_minor"], currency=credit["currency"]),
+            bank_reference=credit["bank_reference"],
+        )
+        await self.operator("billing", "ConfirmBankTransfer", request)
+        return True
+
+    # Use
+
+    async def use(self, license: License | None = None, gigabytes: str = "") -> bool:
+        """Data leaves through a gateway's door."""
+        paid = [self.license_of(order) for order in self.orders(PAID)]
+        if not paid and license is None:
+            return False
+        license = license or self.random.choice(paid)
+        amount = gigabytes or self.random.choice(("0.5", "3.25", "7", "12.000000001", "25"))
+        event = gateway.UsageRecorded(
+            grant="grants/grt_1",
+            license=license.name,
+            token_id="1",  # noqa: S106 - no secret
+            version=f"cooperatives/{license.cooperative.id}/datasets/visits/versions/1",
+            sent_bytes=int(float(amount) * 1_000_000_000),
+            listed_files=1,
+            record_time=to_timestamp(self.now),
+        )
+        begun = any(o["license"] == license.name and o["kind"] == 1 and o["state"] == PAID for o in self.orders(PAID))
+        if license.monthly and begun:
+            at = event.record_time.ToDatetime(tzinfo=dt.UTC).isoformat()
+            used = f"{event.sent_bytes / 1_000_000_000:.9f}"
+            self.said.add("used", license=license.name, gigabytes=used, at=at)
+        self.note(f"used {license.name}: {amount} GB")
+        self.tell(event)
+        return await self.hear(everything=True)
+
+    # Money goes back
+
+    async def refund(self, order: Any = None, whole: bool | None = None) -> bool:
+        paid = [order] if order else self.orders(PAID)
+        if not paid:
+            return False
+        order = self.random.choice(paid)
+        left = order["amount_minor"] - order["refunded_minor"]
+        request = pb.RefundOrderRequest(request_id=self.request(), order=f"orders/{order['id']}", reason="agreed")
+        whole = self.random.random() < 0.4 if whole is None else whole
+        if not whole and left > 1:
+            amount = self.random.randint(1, left)
+            request.amount.CopyFrom(Money(amount_minor=amount, currency=order["currency"]))
+        share = next(one for one in self.rows.shares if one["order_id"] == order["id"])
+        made = await self.ask(self.license_of(order).cooperative.steward(), "billing", "RefundOrder", request)
+        if made is not None:
+            self.met["refund after release" if share["state"] == 2 else "refund before release"] += 1
+            if made.receivable.amount_minor:
+                self.met["refund became a receivable"] += 1
+            runs = [run for run in self.rows.runs if run["state"] in (6, 7, 8)]
+            if any(run["cooperative"] == share["cooperative"] and run["currency"] == share["currency"]
+                   and run["base_minor"] and share["release_time"] and share["release_time"] < run["post_time"]
+                   for run in runs):  # fmt: skip
+                self.met["refund after dividend"] += 1
+        return True
+
+    async def refund_fails(self) -> bool:
+        """The card's bank sends a refund back."""
+        found = [one for one in self.rows.refunds if one["state"] == 2 and one["rail_id"]]
+        if not found:
+            return False
+        refund = self.random.choice(found)
+        return await self.lever(f"refunds/{refund['rail_id']}/fail") is not None
+
+    async def refund_by_bank(self) -> bool:
+        """An operator pays a refund from the bank, where a card did not take it or a bank paid."""
+        found = [one for one in self.rows.refunds if one["state"] == 3 or (one["state"] == 1 and one["rail"] == "bank")]
+        if not found:
+            return False
+        refund = self.random.choice(found)
+        reference = f"back-{self.seed}-{self.number()}"
+        request = pb.ConfirmRefundRequest(
+            request_id=self.request(), name=f"orders/{refund['order_id']}/refunds/{refund['id']}",
+            bank_reference=reference,
+        )  # fmt: skip
+        total = refund["tax_minor"] + refund["fee_minor"] + refund["cooperative_minor"]
+        line = self.said.add("left the bank", reference=reference, amount=total, currency=refund["currency"])
+        if await self.operator("billing", "ConfirmRefund", request) is None:
+            self.said.unsay(line)
+        return True
+
+    async def dispute(self, kind: str = "", share: Any = None) -> bool:
+        """A buyer's bank takes a payment back: all, a part, more than it was; or only asks."""
+        shares = [share] if share else [one for one in self.rows.shares if one["charge_id"]]
+        if not shares:
+            return False
+        share = self.random.choice(shares)
+        kind = kind or self.random.choice(("all", "all", "part", "above", "inquiry"))
+        gross = share["net_minor"] + share["tax_minor"]
+        asked: dict[str, Any] = {"charge": share["charge_id"]}
+        if kind == "part":
+            asked["amount"] = self.random.randint(1, gross)
+        elif kind == "above":
+            asked["amount"] = gross + self.random.randint(1, gross)
+        elif kind == "inquiry":
+            asked["inquiry"] = True
+        self.note(f"a bank disputes {share['id']}: {kind}")
+        made = await self.lever("disputes", **asked)
+        if made is not None and kind == "above":
+            self.met["dispute above the charge"] += 1
+        return made is not None
+
+    async def rule(self, outcome: str = "") -> bool:
+        """A bank decides."""
+        found = [one for one in self.rows.disputes if one["state"] in (1, 2)]
+        if not found:
+            return False
+        dispute = self.random.choice(found)
+        outcome = outcome or self.random.choice(("won", "lost", "lost"))
+        self.note(f"a bank decides {dispute['id']}: {outcome}")
+        share = next(one for one in self.rows.shares if one["order_id"] == dispute["order_id"])
+        ruled = await self.lever(
+            f"disputes/{dispute['rail_id']}/decide", outcome=outcome, return_fee=self.random.random() < 0.7
+        )
+        if ruled is None or ruled["status"] not in ("won", "lost"):
+            return ruled is not None
+        self.met[f"dispute {outcome}"] += 1
+        sent = any(one["share_id"] == share["id"] and one["state"] == 2 for one in self.rows.transfers)
+        if outcome == "lost" and sent:
+            self.met["dispute lost after payout"] += 1
+        return True
+
+    # Cooperatives are paid
+
+    async def bank_file(self) -> bool:
+        """An operator hands the bank what waits."""
+        waiting = [one for one in self.rows.payouts if one["state"] == 1 and one["rail"] == 2]
+        if not waiting:
+            return False
+        request = treasury_pb2.ExportPayoutsRequest(
+            currency=waiting[0]["currency"], format=treasury_pb2.PAYMENT_FILE_FORMAT_CSV
+        )
+        await self.operator("treasury", "ExportPayouts", request)
+        return True
+
+    async def bank_answers(self, returned: bool | None = None) -> bool:
+        """The bank paid a cooperative, could not, or has it back days later."""
+        found = [one for one in self.rows.payouts if one["rail"] == 2 and one["state"] in (2, 3)]
+        if not found:
+            return False
+        payout = self.random.choice(found)
+        name = f"cooperatives/{payout['cooperative']}/payouts/{payout['id']}"
+        arrived = payout["state"] == 3
+        back = self.random.random() < (0.3 if arrived else 0.25) if returned is None else returned
+        if arrived and not back:
+            return False
+        amount, currency = payout["amount_minor"], payout["currency"]
+        if not back:
+            reference = f"out-{self.seed}-{self.number()}"
+            confirm = treasury_pb2.ConfirmPayoutRequest(
+                request_id=self.request(), name=name, bank_reference=reference
+            )
+            line = self.said.add("left the bank", reference=reference, amount=amount, currency=currency)
+            if await self.operator("treasury", "ConfirmPayout", confirm) is None:
+                self.said.unsay(line)
+            return True
+        request = treasury_pb2.ReturnPayoutRequest(request_id=self.request(), name=name, reason="account_closed")
+        if arrived:
+            line = self.said.add("came back to the bank", payout=payout["id"], amount=amount, currency=currency)
+        if await self.operator("treasury", "ReturnPayout", request) is not None:
+            self.met["payout returned"] += 1
+            # The stewards look at the account again.
+            await self._approve_bank(IBANS[0])
+        elif arrived:
+            self.said.unsay(line)
+        return True
+
+    async def account_acts(self) -> bool:
+        """Stripe stops the cooperative's account, lets it go on, or its next payout fails."""
+        act = self.random.choice(("disable", "enable", "enable", "fail_payout", "complete"))
+        self.note(f"at Stripe: {act}")
+        await self.lever(f"accounts/{self.cooperatives[0].account}/{act}")
+        return True
+
+    async def treasurer(self) -> bool:
+        return await self.run("releasing", "reserves", "accounts", "payouts begun", "payouts sent", "asked back")
+
+    async def keeper(self) -> bool:
+        return await self.run("lost answers", "closing", "unexpected money back", "clearing")
+
+    async def sweeps(self) -> bool:
+        return await self.run("sweep", "refunds asked again", "disputes looked at", "disputes answered", "saving")
+
+    async def renew(self) -> bool:
+        return await self.run("renewing")
+
+    async def reconcile(self) -> bool:
+        await self.run_reconciliation()
+        return True
+
+    async def time(self, days: float = 0) -> bool:
+        days = days or self.random.choice((0.05, 0.3, 1.1, 1.1, 3, 8, 16, 33))
+        return await self.pass_time(days * DAY)

@@ -1,0 +1,209 @@
+"""The simulation of money: random histories from seeds, each audited after every step.
+
+    python tests/money_simulation.py --seeds 1000          a thousand histories, in two processes
+    python tests/money_simulation.py --seed 123456         that history again, with its log
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import asyncpg
+from money_acts import Acts
+from money_engine import Workshop, empty
+
+from billing import reconciling
+from billing.main import MIGRATIONS
+from rochdale_kit.database import migrate
+from rochdale_local.postgres import SUPERUSER, Postgres
+
+TAXES = {
+    "seats": {"acme": "NL", "cedar": "CH"},
+    "rules": [
+        {"buyer": "NL", "taxes": [{"label": "VAT", "rate": "21"}]},
+        {"buyer": "CH", "taxes": [{"label": "VAT", "rate": "8.1"}]},
+    ],
+}
+STEPS = 28
+
+
+@dataclass
+class Result:
+    """How histories went. `failure` is the first that did not: its seed, what was wrong, and its log."""
+
+    histories: int = 0
+    steps: int = 0
+    audits: int = 0
+    met: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[int, str, list[str]]] = field(default_factory=list)
+
+    def add(self, other: Result) -> None:
+        self.histories += other.histories
+        self.steps += other.steps
+        self.audits += other.audits
+        self.met += other.met
+        self.failures += other.failures
+
+
+class Simulation:
+    """One database and one workshop for many histories."""
+
+    def __init__(self, workshop: Workshop, connection: Any) -> None:
+        self._workshop = workshop
+        self._connection = connection
+
+    async def play(self, seed: int) -> Result:
+        await empty(self._workshop.database)
+        history = Story(seed, self._workshop, self._connection)
+        result = Result(histories=1)
+        billing = logging.getLogger("billing")
+        billing.addHandler(history.troubles)
+        billing.propagate = False
+        try:
+            with history.watch.worn(), patch.object(reconciling, "PAUSE_SECONDS", 0):
+                await history.open()
+                try:
+                    await history.tell_itself()
+                finally:
+                    await history.close()
+        except Exception as error:
+            result.failures.append((seed, f"{type(error).__name__}: {error}", history.log))
+            if not isinstance(error, AssertionError):
+                logging.getLogger("simulation").exception("history %d", seed)
+        finally:
+            billing.removeHandler(history.troubles)
+        result.steps, result.met = history.steps, history.met
+        result.audits = history.auditor.steps
+        for (act, where), count in history.chaos.deaths.items():
+            result.met[f"died in {act}, {where}"] += count
+        return result
+
+
+class Story(Acts):
+    """What happens, by chance: a history has a theme that makes some acts likelier than others."""
+
+    async def tell_itself(self) -> None:
+        self.rows = await self.auditor.audit()
+        await self.prepare()
+        await self.fetch()
+        acts = {
+            self.agree: 5, self.start: 8, self.pay: 8, self.transfer: 3, self.match: 2, self.use: 5, self.refund: 4,
+            self.refund_fails: 2, self.refund_by_bank: 2, self.dispute: 3, self.rule: 3, self.bank_file: 3,
+            self.bank_answers: 4, self.account_acts: 1, self.treasurer: 9, self.keeper: 4, self.sweeps: 3,
+            self.renew: 3, self.reconcile: 2, self.time: 9, self.deliver: 8, self.hear: 2, self.terminate: 1,
+            self.save_method: 1,
+        }  # fmt: skip
+        names, weights = list(acts), list(acts.values())
+        while self.steps < STEPS:
+            act = self.random.choices(names, weights)[0]
+            await self.step(act.__name__, act)
+        await self.finish()
+
+
+@asynccontextmanager
+async def simulation(postgres: Postgres, name: str, folder: Path) -> AsyncIterator[Simulation]:
+    """A simulation on a database of its own."""
+    table = folder / "taxes.json"
+    table.write_text(json.dumps(TAXES))
+    await postgres.ensure_database(name, name, "test")
+    await migrate(postgres.dsn(name, name, "test"), MIGRATIONS)
+    # As the superuser: between two histories guarded rows are forgotten, which nobody else may do.
+    url = postgres.dsn(name, SUPERUSER, postgres._password)
+    workshop = Workshop(url, str(table))
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    try:
+        yield Simulation(workshop, connection)
+    finally:
+        await connection.close()
+        await workshop.close()
+
+
+async def _play(seeds: Iterable[int], name: str, progress: Any = None) -> Result:
+    total = Result()
+    with tempfile.TemporaryDirectory() as folder:
+        postgres = Postgres(Path(folder) / "postgres", durable=False)
+        await postgres.start()
+        try:
+            async with simulation(postgres, name, Path(folder)) as running:
+                for seed in seeds:
+                    total.add(await running.play(seed))
+                    if progress is not None:
+                        progress(total)
+        finally:
+            await postgres.stop()
+    return total
+
+
+def _worker(seeds: list[int], number: int, results: Any) -> None:
+    logging.disable(logging.NOTSET)
+
+    def progress(total: Result) -> None:
+        if total.histories % 25 == 0:
+            results.put((number, total.histories, len(total.failures)))
+
+    results.put(asyncio.run(_play(seeds, f"money_{number}", progress)))
+
+
+def _many(seeds: list[int]) -> Result:
+    """In two processes, each with a server of its own."""
+    results: Any = multiprocessing.Queue()
+    workers = [
+        multiprocessing.Process(target=_worker, args=(seeds[number::2], number, results)) for number in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    total, done, waiting = Result(), {0: 0, 1: 0}, len(workers)
+    while waiting:
+        told = results.get()
+        if isinstance(told, Result):
+            total.add(told)
+            waiting -= 1
+            continue
+        number, done[number], failures = told
+        print(f"{sum(done.values())} of {len(seeds)}" + (f", {failures} failed" if failures else ""), flush=True)  # noqa: T201
+    for worker in workers:
+        worker.join()
+    return total
+
+
+def main() -> int:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--seeds", type=int, default=1000, help="how many histories")
+    asked.add_argument("--first", type=int, default=1, help="the first seed")
+    asked.add_argument("--seed", type=int, help="play this one history and print its log")
+    given = asked.parse_args()
+    begin = time.monotonic()
+    if given.seed is not None:
+        total = asyncio.run(_play([given.seed], "money"))
+    else:
+        total = _many(list(range(given.first, given.first + given.seeds)))
+    seconds = time.monotonic() - begin
+    for name, count in sorted(total.met.items()):
+        print(f"  {count:6} {name}")  # noqa: T201
+    print(  # noqa: T201
+        f"{total.histories} histories, {total.steps} steps, {total.audits} audits, {seconds:.0f} s;"
+        f" {len(total.failures)} failed"
+    )
+    for seed, wrong, log in total.failures[:5]:
+        print(f"\nseed {seed}: {wrong}\n  make simulate SEED={seed}")  # noqa: T201
+        for line in log if given.seed is not None else log[-15:]:
+            print(f"    {line}")  # noqa: T201
+    return 1 if total.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
