@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import datetime as dt
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -110,3 +113,17 @@ def spend(url: str, worker: int, rounds: int) -> tuple[int, int]:
         return taken, refused
 
     return asyncio.run(work())
+
+
+BEAN_CHECK = Path(sys.executable).parent / "bean-check"
+
+
+def audit(folder: Path, text: str) -> str:
+    """What bean-check has to say against it; nothing when the book is in order."""
+    file = folder / "book.beancount"
+    file.write_text(text)
+    # By itself and never imported: it is under the GPL, and it should share nothing with us anyway.
+    done = subprocess.run([BEAN_CHECK, "--no-cache", file], capture_output=True, text=True, timeout=60)
+    said = done.stdout + done.stderr
+    assert bool(done.returncode) == bool(said), said
+    return said

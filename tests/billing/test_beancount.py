@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from ledger_world import COOP, NOW, Books, charge, journal
+from ledger_world import COOP, NOW, Books, audit, charge, journal
 
 from billing.domain.beancount import beancount
 from billing.domain.ledger import PLATFORM
 from billing.store import journals, ledger
-
-BEAN_CHECK = Path(sys.executable).parent / "bean-check"
-
-
-def audit(folder: Path, text: str) -> str:
-    """What bean-check has to say against it; nothing when the book is in order."""
-    file = folder / "book.beancount"
-    file.write_text(text)
-    # By itself and never imported: it is under the GPL, and it should share nothing with us anyway.
-    done = subprocess.run([BEAN_CHECK, "--no-cache", file], capture_output=True, text=True, timeout=60)
-    said = done.stdout + done.stderr
-    assert bool(done.returncode) == bool(said), said
-    return said
 
 
 async def exported(books: Books, book: str, tomorrow: dt.datetime = NOW + dt.timedelta(days=40)) -> str:
