@@ -10,12 +10,13 @@ import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
-from hostile_world import Things, gateway_channel
+from hostile_world import NOBODYS, Things, gateway_channel
 from house import Person, request_id
 from walk import MarketPeople
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.billing.v1 import billing_pb2 as billing
+from rochdale.billing.v1 import treasury_pb2 as treasury
 from rochdale.catalog.v1 import catalog_pb2 as catalog
 from rochdale.data_gateway.v1 import data_gateway_pb2 as gateway
 from rochdale.governance.v1 import decisions_pb2 as decisions
@@ -87,6 +88,10 @@ def wide(things: Things) -> scope.SharingScope:
 
 def cooperative(things: Things) -> str:
     return f"cooperatives/{things.cooperative}"
+
+
+def payout(things: Things) -> str:
+    return f"{cooperative(things)}/payouts/out_{NOBODYS}"
 
 
 def allowing(things: Things) -> proposals.PolicyDelta:
@@ -261,6 +266,44 @@ PRIVATE: dict[str, Asking] = {
         amount=Money(amount_minor=120_000, currency="EUR"),
         bank_reference="mine",
     ),
+    "billing.GetTreasury": lambda t: treasury.GetTreasuryRequest(parent=cooperative(t)),
+    "billing.ListShares": lambda t: treasury.ListSharesRequest(parent=cooperative(t)),
+    "billing.GetPayoutAccount": lambda t: treasury.GetPayoutAccountRequest(parent=cooperative(t)),
+    "billing.StartOnboarding": lambda t: treasury.StartOnboardingRequest(
+        request_id=request_id(), parent=cooperative(t), country="NL"
+    ),
+    "billing.SetBankAccount": lambda t: treasury.SetBankAccountRequest(
+        request_id=request_id(), parent=cooperative(t), iban="NL91ABNA0417164300", holder="mine"
+    ),
+    "billing.ApproveBankAccount": lambda t: treasury.ApproveBankAccountRequest(
+        request_id=request_id(), parent=cooperative(t), iban_end="4300"
+    ),
+    "billing.ListPayouts": lambda t: treasury.ListPayoutsRequest(parent=cooperative(t)),
+    "billing.ExportPayouts": lambda t: treasury.ExportPayoutsRequest(
+        payouts=[payout(t)], currency="EUR", format=treasury.PAYMENT_FILE_FORMAT_CSV
+    ),
+    "billing.ConfirmPayout": lambda t: treasury.ConfirmPayoutRequest(
+        request_id=request_id(), name=payout(t), bank_reference="mine"
+    ),
+    "billing.ReturnPayout": lambda t: treasury.ReturnPayoutRequest(
+        request_id=request_id(), name=payout(t), reason="mine"
+    ),
+    "billing.RecordCost": lambda t: treasury.RecordCostRequest(
+        request_id=request_id(),
+        parent=cooperative(t),
+        amount=Money(amount_minor=1, currency="EUR"),
+        description="mine",
+    ),
+    "billing.ListBalances": lambda t: treasury.ListBalancesRequest(parent=cooperative(t)),
+    "billing.ListJournals": lambda t: treasury.ListJournalsRequest(parent=cooperative(t)),
+    "billing.ExportBook": lambda t: treasury.ExportBookRequest(parent=cooperative(t)),
+    "billing.ListBreaks": lambda t: treasury.ListBreaksRequest(parent=cooperative(t)),
+    "billing.ResolveBreak": lambda t: treasury.ResolveBreakRequest(
+        request_id=request_id(), name=f"breaks/brk_{NOBODYS}", note="mine"
+    ),
+    "billing.CloseMonth": lambda t: treasury.CloseMonthRequest(
+        request_id=request_id(), parent=cooperative(t), month="2026-01"
+    ),
     "access_broker.GetGrant": lambda t: broker.GetGrantRequest(name=t.grant),
     "access_broker.IssueToken": lambda t: broker.IssueTokenRequest(request_id=request_id(), license=t.license),
     "access_broker.RevokeToken": lambda t: broker.RevokeTokenRequest(token_id=t.token),
@@ -315,6 +358,7 @@ OPEN = {
     "licensing.RequestMandate",
     "licensing.ClaimRegisterEntry",
     "licensing.GetKeySet",
+    "billing.Reconcile",
     "access_broker.RegisterGateway",
     "access_broker.GetGateway",
     "access_broker.GetKeySet",
@@ -371,6 +415,9 @@ NOT_THE_OPERATORS = [
     "licensing.AcceptNegotiation",
     "licensing.TerminateNegotiation",
     "billing.StartPayment",
+    "billing.StartOnboarding",
+    "billing.SetBankAccount",
+    "billing.RecordCost",
     "access_broker.IssueToken",
     "access_broker.ListGrantChains",
     "access_broker.ListRevocations",
