@@ -186,7 +186,8 @@ class TreasuryServiceServicer:
 
     def ExportPayouts(self, request, context):
         """An operator gets the file with which the market's bank pays cooperatives; again, the same bytes. Refuses with
-        NOT_FOUND, NOTHING_TO_PAY, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING.
+        NOT_FOUND, NOTHING_TO_PAY, CURRENCY_UNKNOWN, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING, PAYOUT_ACCOUNT_MISSING
+        (pain.001 names the account that pays).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -260,7 +261,8 @@ class TreasuryServiceServicer:
 
     def CloseMonth(self, request, context):
         """A steward closes a month of the cooperative's book, an operator one of the market's. A retry gets the first answer.
-        Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, BREAKS_OPEN, REQUEST_ID_REUSED.
+        Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, NOT_RECONCILED (not since the month
+        ended), BREAKS_OPEN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,8 @@ class TreasuryServiceStub:
     """Payouts. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
     ExportPayouts: _grpc.UnaryUnaryMultiCallable[_treasury_pb2.ExportPayoutsRequest, _treasury_pb2.PaymentFile]
     """An operator gets the file with which the market's bank pays cooperatives; again, the same bytes. Refuses with
-    NOT_FOUND, NOTHING_TO_PAY, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING.
+    NOT_FOUND, NOTHING_TO_PAY, CURRENCY_UNKNOWN, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING, PAYOUT_ACCOUNT_MISSING
+    (pain.001 names the account that pays).
     """
     ConfirmPayout: _grpc.UnaryUnaryMultiCallable[_treasury_pb2.ConfirmPayoutRequest, _treasury_pb2.Payout]
     """An operator says that a payout to a bank arrived. A retry gets the first answer. Refuses with NOT_FOUND,
@@ -84,7 +85,8 @@ class TreasuryServiceStub:
     """An operator settles a break. A retry gets the first answer. Refuses with NOT_FOUND, BREAK_CLOSED, REQUEST_ID_REUSED."""
     CloseMonth: _grpc.UnaryUnaryMultiCallable[_treasury_pb2.CloseMonthRequest, _treasury_pb2.ClosedMonth]
     """A steward closes a month of the cooperative's book, an operator one of the market's. A retry gets the first answer.
-    Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, BREAKS_OPEN, REQUEST_ID_REUSED.
+    Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, NOT_RECONCILED (not since the month
+    ended), BREAKS_OPEN, REQUEST_ID_REUSED.
     """
 
 @_typing.type_check_only
@@ -115,7 +117,8 @@ class TreasuryServiceAsyncStub(TreasuryServiceStub):
     """Payouts. Refuses with NOT_FOUND, PAGE_TOKEN_INVALID."""
     ExportPayouts: _aio.UnaryUnaryMultiCallable[_treasury_pb2.ExportPayoutsRequest, _treasury_pb2.PaymentFile]  # type: ignore[assignment]
     """An operator gets the file with which the market's bank pays cooperatives; again, the same bytes. Refuses with
-    NOT_FOUND, NOTHING_TO_PAY, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING.
+    NOT_FOUND, NOTHING_TO_PAY, CURRENCY_UNKNOWN, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING, PAYOUT_ACCOUNT_MISSING
+    (pain.001 names the account that pays).
     """
     ConfirmPayout: _aio.UnaryUnaryMultiCallable[_treasury_pb2.ConfirmPayoutRequest, _treasury_pb2.Payout]  # type: ignore[assignment]
     """An operator says that a payout to a bank arrived. A retry gets the first answer. Refuses with NOT_FOUND,
@@ -143,7 +146,8 @@ class TreasuryServiceAsyncStub(TreasuryServiceStub):
     """An operator settles a break. A retry gets the first answer. Refuses with NOT_FOUND, BREAK_CLOSED, REQUEST_ID_REUSED."""
     CloseMonth: _aio.UnaryUnaryMultiCallable[_treasury_pb2.CloseMonthRequest, _treasury_pb2.ClosedMonth]  # type: ignore[assignment]
     """A steward closes a month of the cooperative's book, an operator one of the market's. A retry gets the first answer.
-    Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, BREAKS_OPEN, REQUEST_ID_REUSED.
+    Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, NOT_RECONCILED (not since the month
+    ended), BREAKS_OPEN, REQUEST_ID_REUSED.
     """
 
 class TreasuryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -219,7 +223,8 @@ class TreasuryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_treasury_pb2.PaymentFile, _abc.Awaitable[_treasury_pb2.PaymentFile]]:
         """An operator gets the file with which the market's bank pays cooperatives; again, the same bytes. Refuses with
-        NOT_FOUND, NOTHING_TO_PAY, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING.
+        NOT_FOUND, NOTHING_TO_PAY, CURRENCY_UNKNOWN, CURRENCY_NOT_EXPORTABLE, PAYOUT_NOT_PENDING, PAYOUT_ACCOUNT_MISSING
+        (pain.001 names the account that pays).
         """
 
     @_abc_1.abstractmethod
@@ -307,7 +312,8 @@ class TreasuryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_treasury_pb2.ClosedMonth, _abc.Awaitable[_treasury_pb2.ClosedMonth]]:
         """A steward closes a month of the cooperative's book, an operator one of the market's. A retry gets the first answer.
-        Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, BREAKS_OPEN, REQUEST_ID_REUSED.
+        Refuses with NOT_FOUND, MONTH_NOT_OVER, MONTH_CLOSED, MONTH_OUT_OF_ORDER, NOT_RECONCILED (not since the month
+        ended), BREAKS_OPEN, REQUEST_ID_REUSED.
         """
 
 def add_TreasuryServiceServicer_to_server(servicer: TreasuryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
