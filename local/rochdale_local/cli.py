@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 import logging
 import os
@@ -14,11 +15,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from rochdale.client.market import market_file
+from rochdale.client.terms import duration
 from rochdale_kit.telemetry import configure_logging
 from rochdale_local.market import Market
 from rochdale_local.processes import CannotStart
@@ -48,6 +52,10 @@ def up(
             "from the withdrawal on.",
         ),
     ] = 259_200,
+    rehearsal: Annotated[
+        bool,
+        typer.Option("--rehearsal", help="A market whose time `rochdale rehearse` moves on, to live through a year."),
+    ] = False,
 ) -> None:
     """Start a market on this machine: PostgreSQL, NATS, a Stripe simulator, every service, a gateway per cooperative.
 
@@ -58,6 +66,8 @@ def up(
     key = os.environ.get("STRIPE_TEST_KEY", "")
     if key and not key.startswith("sk_test_"):
         raise typer.BadParameter("STRIPE_TEST_KEY must be a key of Stripe's test mode, sk_test_…")
+    if rehearsal and (key or own_processes):
+        raise typer.BadParameter("A rehearsal needs the simulator and one process: time moves for both together.")
     if log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
         raise typer.BadParameter("--log-level is DEBUG, INFO, WARNING or ERROR")
     if otlp and not re.fullmatch(r"(https?://)?[^\s/]+:\d{1,5}", otlp):
@@ -75,6 +85,7 @@ def up(
         otlp_endpoint=otlp,
         log_level=log_level,
         withdrawal_version_seconds=withdrawal_version_seconds,
+        rehearsal=rehearsal,
     )
     try:
         uvloop.run(_up(home.expanduser(), options, own_processes, as_json, console))
@@ -85,6 +96,34 @@ def up(
         # Through the log, because what Python itself prints is neither one line nor free of secrets.
         log.critical("the market ends", exc_info=True)
         raise typer.Exit(1) from None
+
+
+rehearse_app = typer.Typer(add_completion=False)
+
+
+@rehearse_app.command(name="rehearse")
+def rehearse(
+    by: Annotated[str, typer.Argument(metavar="TIME", help="How far, such as 31d, 12h or 15m.")],
+    market: Annotated[
+        Path | None, typer.Option(envvar="ROCHDALE_MARKET", help="The market.json. Default: ~/.rochdale/market.json.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")] = False,
+) -> None:
+    """Move the time of a market started with `rochdale up --rehearsal` on. It never goes back.
+
+    Everything that falls due on the way falls due: periods end, holds end, payouts arrive.
+    """
+    try:
+        seconds = duration(by)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    document = json.loads(market_file(market).read_text())
+    if not document.get("rehearsal"):
+        raise typer.BadParameter("This market is no rehearsal; start one with `rochdale up --rehearsal`.")
+    answer = httpx.post(f"{document['stripe']}/_simulator/clock", json={"advance_seconds": seconds}, timeout=60)
+    answer.raise_for_status()
+    at = dt.datetime.fromtimestamp(answer.json()["now"], dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    print(json.dumps({"now": at}) if as_json else f"It is {at} now.")  # noqa: T201
 
 
 async def _up(home: Path, options: Options, own_processes: bool, as_json: bool, console: Console) -> None:

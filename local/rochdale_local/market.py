@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import importlib
 import json
 import logging
@@ -20,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from rochdale.client.keys import key_hash
 from rochdale.governance.v1 import governance_pb2, governance_pb2_grpc
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
+from rochdale_kit import clock
 from rochdale_kit.database import migrate
 from rochdale_kit.identity import Credentials
 from rochdale_kit.server import Service
@@ -253,6 +255,9 @@ class Market:
         self.simulator = StripeSimulator(
             webhook_url=plan.webhook_url,
             webhook_secret=plan.webhook_secret,
+            connect_webhook_url=plan.connect_webhook_url,
+            connect_webhook_secret=plan.connect_webhook_secret,
+            on_moved=_move_clock if self._options.rehearsal else lambda seconds: None,
             state_path=self.home / "stripe.json",
         )
         await self.simulator.start(host, int(port))
@@ -313,6 +318,10 @@ class Market:
         await self._prepare(room)
         await self.runner.start(room)
         self.gateways[cooperative] = room
+
+
+def _move_clock(seconds: int) -> None:
+    clock.move(dt.timedelta(seconds=seconds))
 
 
 def _sentence(error: Exception) -> str:

@@ -19,6 +19,8 @@ PACKAGES = ["identity", "governance", "catalog", "licensing", "billing", "access
 GATEWAY = "data_gateway"
 # Whose service is not the owner of its database, so that it cannot change what was posted.
 SERVED_BY_ANOTHER_ROLE = ("billing",)
+# How often billing looks for what is due, by several names.
+_ROUNDS = ("round_seconds", "sweep_seconds", "account_check_seconds")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Options:
     otlp_endpoint: str = ""
     log_level: str = "WARNING"
     withdrawal_version_seconds: int = 259_200
+    rehearsal: bool = False
 
 
 class Rooms:
@@ -79,6 +82,14 @@ class Rooms:
     @property
     def webhook_url(self) -> str:
         return f"http://{self._http['billing']}/webhooks/stripe"
+
+    @property
+    def connect_webhook_url(self) -> str:
+        return f"{self.webhook_url}-connect"
+
+    @property
+    def connect_webhook_secret(self) -> str:
+        return "whsec_" + kept_password(self.home / "keys" / "stripe-connect-webhook.secret")
 
     @property
     def webhook_secret(self) -> str:
@@ -189,6 +200,7 @@ class Rooms:
             "services": dict(self._addresses),
             "storefront": self.storefront_url,
             "stripe": self.stripe_url or None,
+            "rehearsal": self.options.rehearsal,
             "operator_key_file": str(self.operator_key_file),
         }
 
@@ -204,7 +216,10 @@ class Rooms:
             "public_url": f"http://{self._http['billing']}",
             "stripe_api_key": self.options.stripe_test_key or "sk_test_simulator",
             "stripe_webhook_secret": self.webhook_secret,
+            "stripe_connect_webhook_secret": self.connect_webhook_secret,
             "stripe_api_base": self.stripe_url,
+            # In a rehearsal a month passes in a moment, and nobody waits for the next round.
+            **(dict.fromkeys(_ROUNDS, "0.3") if self.options.rehearsal else {}),
         }
 
     def _server_settings(self, database: str, name: str, postgres: Postgres, nats: NatsServer) -> dict[str, str]:

@@ -62,7 +62,10 @@ NOUNS: dict[str, Noun] = {
 }
 
 # Commands other packages bring, and what to install when they are missing.
-_PLUGINS = {"up": ("rochdale-local", "Run a whole market on this machine.")}
+_PLUGINS = {
+    "up": ("rochdale-local", "Run a whole market on this machine."),
+    "rehearse": ("rochdale-local", "Move the time of a market that is a rehearsal on."),
+}
 
 
 @cache

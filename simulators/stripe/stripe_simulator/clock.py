@@ -12,11 +12,14 @@ LONGEST_ADVANCE_SECONDS = 20 * 365 * 86_400
 class Clock:
     """Seconds since 1970 that never run backwards by our doing; how far time was moved survives a restart."""
 
-    def __init__(self, outside: Callable[[], float], store: Store) -> None:
+    def __init__(self, outside: Callable[[], float], store: Store, moved: Callable[[int], None]) -> None:
         self._outside = outside
         self._store = store
+        self._moved = moved
         kept = store.get("clock", "clock")
         self._advanced_seconds: int = 0 if kept is None else kept["advanced_seconds"]
+        if self._advanced_seconds:
+            moved(self._advanced_seconds)
 
     def now(self) -> float:
         """The simulator's time."""
@@ -27,6 +30,7 @@ class Clock:
         # Whole seconds, so that an object created at a due time never reads one second less than it.
         advanced = math.ceil(round(time - self._outside(), 3))
         if advanced > self._advanced_seconds:
+            self._moved(advanced - self._advanced_seconds)
             self._advanced_seconds = advanced
             self._store.commit({("clock", "clock"): {"id": "clock", "advanced_seconds": advanced}})
 

@@ -51,7 +51,8 @@ class StripeSimulator:
 
     `state_path` names the journal that the next start resumes from; None keeps everything in memory.
     `webhook_url` with `webhook_secret` is an endpoint that hears every event of the platform, the `connect_` pair one
-    that hears every event of connected accounts. `clock` gives seconds since 1970, `new_id(prefix)` an id. A bank
+    that hears every event of connected accounts. `clock` gives seconds since 1970, and `on_moved` is told by how
+    many seconds time was moved on from it, at the start all that was before. `new_id(prefix)` gives an id. A bank
     answers a debit, or a refund that it does not take at once, after `processing_seconds` of the clock. An undelivered
     webhook is tried again after `retry_seconds`, then after twice as long each time up to `retry_most_seconds`.
     """
@@ -65,6 +66,7 @@ class StripeSimulator:
         connect_webhook_url: str | None = None,
         connect_webhook_secret: str | None = None,
         clock: Callable[[], float] = time.time,
+        on_moved: Callable[[int], None] = lambda seconds: None,
         new_id: NewId = random_id,
         public_url: str | None = None,
         processing_seconds: float = 3.0,
@@ -76,7 +78,7 @@ class StripeSimulator:
         self._public_url = public_url
         self._processing_seconds = processing_seconds
         self._store = Store(state_path)
-        self._clock = Clock(clock, self._store)
+        self._clock = Clock(clock, self._store, on_moved)
         self.webhooks = Webhooks(
             self._store, self.faults, retry_seconds=retry_seconds, retry_most_seconds=retry_most_seconds
         )

@@ -122,7 +122,7 @@ async def lost(connection: AsyncConnection, before: dt.datetime, limit: int) -> 
         FROM member
         LEFT JOIN payee ON payee.member_id = member.id AND payee.iban <> ''
         JOIN account ON account.book = 'coop:' || member.cooperative AND account.balance_minor <> 0
-            AND account.code = 'member:' || member.id || ':payable'
+            AND account.code = 'member:' || member.id || '\\:payable'
         WHERE (member.leave_time < :before OR member.erase_time < :before) AND payee.member_id IS NULL
             AND NOT EXISTS (
                 SELECT FROM dividend_line JOIN dividend_run ON dividend_run.id = dividend_line.run_id
