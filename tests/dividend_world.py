@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import hashlib
+import os
 import secrets
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +19,7 @@ from google.protobuf.message import Message
 from house import House, Person, new_secret, request_id
 from ulid import ULID
 
+from billing import dividing, store
 from billing.config import Config
 from billing.domain import postings
 from billing.domain.dividend_runs import Month
@@ -32,7 +36,7 @@ from rochdale.governance.v1 import governance_pb2, membership_pb2
 from rochdale.type.v1 import dividend_policy_pb2
 from rochdale.type.v1.dividend_policy_pb2 import DividendPolicy
 from rochdale.type.v1.money_pb2 import Money
-from rochdale_kit.clock import new_id, to_timestamp
+from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.database import Database
 from rochdale_kit.outbox import ensure_stream, subject_of
@@ -362,6 +366,23 @@ class Cooperative:
     async def flaws(self) -> list[str]:
         async with self.market.database.read() as connection:
             return await flaws(connection)
+
+
+def post_and_die(url: str, cooperative: str, run_id: str, parts: int) -> None:
+    """A process that posts some parts and is killed within the next one, after all was written and before the commit."""
+
+    async def work() -> None:
+        database = Database(url)
+        for number in range(parts + 1):
+            async with database.begin() as connection:
+                run = await store.dividend_runs.get(connection, cooperative, run_id, lock=True)
+                assert run is not None
+                policy = (await store.dividend_policies.get(connection, cooperative, run.policy_version)).policy
+                await dividing.post_part(connection, run, policy, now())
+                if number == parts:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    asyncio.run(work())
 
 
 def bare(name: str) -> str:
