@@ -209,7 +209,7 @@ def approved(
             "APPROVER_NOT_INDEPENDENT",
             "Another steward than the one who named the account has to approve it, or an operator; keys without a member"
             " count as one person.",
-            Kind.FORBIDDEN,
+            Kind.STATE,
             set_by=account.set_by,
         )
     return replace(account, approved_by=by.key, usable_time=now + cooling)

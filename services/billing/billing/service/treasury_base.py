@@ -105,5 +105,10 @@ def rail_unavailable(enabled: bool, code: str = "") -> Refusal:
     why = "Stripe does not answer; try again" if enabled else "Stripe is not used here"
     if code:
         why = f"Stripe refuses it with {code}"
-    kind = Kind.UNAVAILABLE if enabled and not code else Kind.STATE
-    return Refusal("RAIL_UNAVAILABLE", f"{why}, or be paid to a bank account.", kind, rail="stripe", code=code)
+    return Refusal(
+        "RAIL_UNAVAILABLE",
+        f"{why}, or be paid to a bank account.",
+        Kind.UNAVAILABLE if enabled and not code else Kind.STATE,
+        rail="stripe",
+        code=code,
+    )
