@@ -25,6 +25,7 @@ from rochdale.governance.v1 import membership_pb2 as membership
 from rochdale.governance.v1 import proposals_pb2 as proposals
 from rochdale.identity.v1 import identity_pb2 as identity
 from rochdale.licensing.v1 import licensing_pb2 as licensing
+from rochdale.type.v1 import pricing_pb2 as pricing
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1 import signature_pb2
 from rochdale.type.v1.money_pb2 import Money
@@ -304,6 +305,13 @@ PRIVATE: dict[str, Asking] = {
     "billing.CloseMonth": lambda t: treasury.CloseMonthRequest(
         request_id=request_id(), parent=cooperative(t), month="2026-01"
     ),
+    "billing.GetSubscription": lambda t: billing.GetSubscriptionRequest(license=t.license),
+    "billing.CancelSubscription": lambda t: billing.CancelSubscriptionRequest(
+        request_id=request_id(), license=t.license
+    ),
+    "billing.SetBudget": lambda t: billing.SetBudgetRequest(
+        request_id=request_id(), license=t.license, meter=pricing.METER_GIGABYTE, cap="1"
+    ),
     "access_broker.GetGrant": lambda t: broker.GetGrantRequest(name=t.grant),
     "access_broker.IssueToken": lambda t: broker.IssueTokenRequest(request_id=request_id(), license=t.license),
     "access_broker.RevokeToken": lambda t: broker.RevokeTokenRequest(token_id=t.token),
@@ -359,6 +367,9 @@ OPEN = {
     "licensing.ClaimRegisterEntry",
     "licensing.GetKeySet",
     "billing.Reconcile",
+    "billing.SetUpPaymentMethod",
+    "billing.GetPaymentMethod",
+    "billing.RemovePaymentMethod",
     "access_broker.RegisterGateway",
     "access_broker.GetGateway",
     "access_broker.GetKeySet",
@@ -368,6 +379,8 @@ OPEN = {
 ANSWER_ANYBODY = {"governance.GetProposal", "governance.ListBoard", "governance.ListComments"}
 # What an operator may not do to anybody, verified or not: act for them, pay as them, read their data.
 NOT_THE_OPERATORS = [
+    "billing.CancelSubscription",
+    "billing.SetBudget",
     "identity.CreateApiKey",
     "governance.AddCooperativeKey",
     "governance.AddMembers",
