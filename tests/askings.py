@@ -16,6 +16,7 @@ from walk import MarketPeople
 
 from rochdale.access_broker.v1 import access_broker_pb2 as broker
 from rochdale.billing.v1 import billing_pb2 as billing
+from rochdale.billing.v1 import dividends_pb2 as dividends
 from rochdale.billing.v1 import treasury_pb2 as treasury
 from rochdale.catalog.v1 import catalog_pb2 as catalog
 from rochdale.data_gateway.v1 import data_gateway_pb2 as gateway
@@ -93,6 +94,14 @@ def cooperative(things: Things) -> str:
 
 def payout(things: Things) -> str:
     return f"{cooperative(things)}/payouts/out_{NOBODYS}"
+
+
+def run(things: Things) -> str:
+    return f"{cooperative(things)}/dividendRuns/run_{NOBODYS}"
+
+
+def statement(things: Things) -> str:
+    return f"{things.member}/statements/run_{NOBODYS}"
 
 
 def allowing(things: Things) -> proposals.PolicyDelta:
@@ -312,6 +321,54 @@ PRIVATE: dict[str, Asking] = {
     "billing.SetBudget": lambda t: billing.SetBudgetRequest(
         request_id=request_id(), license=t.license, meter=pricing.METER_GIGABYTE, cap="1"
     ),
+    "billing.ListDividendPolicies": lambda t: dividends.ListDividendPoliciesRequest(parent=cooperative(t)),
+    "billing.CreateDividendRun": lambda t: dividends.CreateDividendRunRequest(
+        request_id=request_id(), parent=cooperative(t), month="2026-01", currency="EUR"
+    ),
+    "billing.GetDividendRun": lambda t: dividends.GetDividendRunRequest(name=run(t)),
+    "billing.ListDividendRuns": lambda t: dividends.ListDividendRunsRequest(parent=cooperative(t)),
+    "billing.ComputeDividendRun": lambda t: dividends.ComputeDividendRunRequest(name=run(t)),
+    "billing.OpenObjections": lambda t: dividends.OpenObjectionsRequest(name=run(t)),
+    "billing.ObjectToDividendRun": lambda t: dividends.ObjectToDividendRunRequest(
+        request_id=request_id(), name=run(t), text="mine"
+    ),
+    "billing.AnswerObjection": lambda t: dividends.AnswerObjectionRequest(
+        request_id=request_id(), name=run(t), number=1, answer="mine"
+    ),
+    "billing.ApproveDividendRun": lambda t: dividends.ApproveDividendRunRequest(
+        request_id=request_id(), name=run(t), inputs_hash="0" * 64
+    ),
+    "billing.DiscardDividendRun": lambda t: dividends.DiscardDividendRunRequest(request_id=request_id(), name=run(t)),
+    "billing.PostDividendRun": lambda t: dividends.PostDividendRunRequest(name=run(t)),
+    "billing.PayDividendRun": lambda t: dividends.PayDividendRunRequest(name=run(t)),
+    "billing.ExportDividendPayments": lambda t: dividends.ExportDividendPaymentsRequest(
+        name=run(t), format=treasury.PAYMENT_FILE_FORMAT_CSV
+    ),
+    "billing.SettleDividendPayments": lambda t: dividends.SettleDividendPaymentsRequest(
+        request_id=request_id(), name=run(t), bank_reference="mine", returned_members=[t.member]
+    ),
+    "billing.GetStatement": lambda t: dividends.GetStatementRequest(name=statement(t)),
+    "billing.ListStatements": lambda t: dividends.ListStatementsRequest(parent=t.member),
+    "billing.ExportStatement": lambda t: dividends.ExportStatementRequest(
+        name=statement(t), format=dividends.STATEMENT_FORMAT_JSON
+    ),
+    "billing.ImportWeights": lambda t: dividends.ImportWeightsRequest(
+        request_id=request_id(),
+        parent=cooperative(t),
+        month="2026-01",
+        weights_hash="0" * 64,
+        signature=signature_pb2.Signature(key_id="A" * 43, value=b"0" * 64),
+        weights=[dividends.MemberWeight(member=t.member, version=f"{t.dataset}/versions/1", units=1)],
+    ),
+    "billing.SetPayee": lambda t: dividends.SetPayeeRequest(
+        request_id=request_id(), parent=t.member, iban="NL91ABNA0417164300", holder="mine"
+    ),
+    "billing.GetPayee": lambda t: dividends.GetPayeeRequest(parent=t.member),
+    "billing.SetTaxProfile": lambda t: dividends.SetTaxProfileRequest(
+        request_id=request_id(),
+        tax_profile=dividends.TaxProfile(name=f"{t.member}/taxProfile", classification="unclassified"),
+    ),
+    "billing.GetTaxProfile": lambda t: dividends.GetTaxProfileRequest(parent=t.member),
     "access_broker.GetGrant": lambda t: broker.GetGrantRequest(name=t.grant),
     "access_broker.IssueToken": lambda t: broker.IssueTokenRequest(request_id=request_id(), license=t.license),
     "access_broker.RevokeToken": lambda t: broker.RevokeTokenRequest(token_id=t.token),
