@@ -8,7 +8,7 @@ from typing import Any, ClassVar, ForwardRef, Literal, Union, get_args, get_orig
 import stripe
 from stripe import checkout
 
-_OTHERWISE: dict[str, Any] = {"checkout.session": checkout.Session}
+_OTHERWISE: dict[str, Any] = {"checkout.session": checkout.Session, "item": stripe.LineItem}
 # Declared as always there, and sent by Stripe only for payments to other accounts or by other methods.
 _SOMETIMES = {"charge.transfer"}
 

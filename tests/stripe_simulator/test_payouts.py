@@ -59,7 +59,7 @@ async def test_a_payout_leaves_and_arrives(world: World) -> None:
     events = (await world.stripe.v1.events.list_async({"type": "payout.*"}, here)).data
     assert [row.type for row in events] == ["payout.paid", "payout.updated", "payout.created"]
     assert (events[0].created, events[0].account) == (made.arrival_date, account)
-    assert (await world.told())[-1] == "payout.paid"
+    assert "payout.paid" in await world.told()
 
 
 async def test_nobody_pays_out_more_than_there_is(world: World) -> None:
@@ -91,9 +91,12 @@ async def test_a_payout_said_to_be_paid_comes_back_days_later(world: World) -> N
     assert await books(world, account, source=made.id) == [
         ("payout", -900, "payout"), ("payout_failure", 900, "payout_reversal"),
     ]  # fmt: skip
-    assert await world.told() == [
-        "payment_intent.created", "charge.succeeded", "payment_intent.succeeded", "transfer.created",
-        "payout.paid", "payout.failed",
+    # In order at each endpoint, but the platform's and the accounts' endpoints do not wait for one another.
+    told = await world.told()
+    assert [type_ for type_ in told if type_.startswith("payout")] == ["payout.paid", "payout.failed"]
+    assert sorted(set(told)) == [
+        "charge.succeeded", "payment_intent.created", "payment_intent.succeeded", "payout.failed", "payout.paid",
+        "transfer.created",
     ]  # fmt: skip
     stopped = await world.stripe.v1.accounts.retrieve_async(account)
     assert (stopped.payouts_enabled, stopped.requirements.currently_due) == (False, ["external_account"])
