@@ -163,6 +163,35 @@ class Acts(History):
         answer = await self.bench.world.post(f"/v1/payment_intents/{attempt.intent}/confirm", data=asked)
         return answer.status_code in (200, 402)
 
+    async def pay_orphan(self) -> bool:
+        """Money for an attempt nobody should be able to pay any more: whoever pays it, it must go back."""
+        listed = await self.bench.world.get("/v1/payment_intents", params={"limit": 100})
+        live = {one["intent_id"] for one in self.rows.payments if one["state"] in (1, 2, 5)}
+        lost = [one for one in listed.json()["data"]
+                if one["status"] == "requires_payment_method" and one["id"] not in live]  # fmt: skip
+        if not lost:
+            return False
+        intent = self.random.choice(lost)
+        self.note(f"somebody pays {intent['metadata']['payment']}")
+        asked = {"payment_method": "pm_card_visa"}
+        paid = await self.bench.world.post(f"/v1/payment_intents/{intent['id']}/confirm", data=asked)
+        if paid.status_code == 200 and any(one["id"] == intent["metadata"]["payment"] and one["state"] == 4
+                                           for one in self.rows.payments):  # fmt: skip
+            self.met["money on an attempt given up"] += 1
+        return paid.status_code == 200
+
+    async def cost(self) -> bool:
+        """A cooperative spends something."""
+        coop = self.random.choice(self.cooperatives)
+        amount = self.random.randint(1, 5000)
+        request = treasury_pb2.RecordCostRequest(
+            request_id=self.request(), parent=f"cooperatives/{coop.id}", description=f"server {self.number()}",
+            amount=Money(amount_minor=amount, currency="EUR"),
+        )  # fmt: skip
+        self.said.add("cost", by=coop.id, amount=amount, currency="EUR", why=request.description)
+        await self.ask(coop.steward(), "treasury", "RecordCost", request)
+        return True
+
     async def save_method(self) -> bool:
         """A buyer saves a card for what comes."""
         who = self.random.choice(list(BUYERS))

@@ -86,6 +86,7 @@ class Snapshot:
         self.runs: list[Any] = []
         self.lines: list[Any] = []
         self.tallies: list[Any] = []
+        self.costs: list[Any] = []
         self.told: list[Any] = []
 
 
@@ -176,6 +177,7 @@ class Auditor:
             rows.credits = await ask("SELECT * FROM bank_transfer")
             rows.runs = await ask("SELECT * FROM dividend_run ORDER BY month")
             rows.lines = await ask("SELECT * FROM dividend_line")
+            rows.costs = await ask("SELECT * FROM cost")
             rows.tallies = await ask("SELECT * FROM tally")
             seen = self._told[-1]["position"] if self._told else 0
             self._told += await ask(
@@ -441,13 +443,18 @@ class Auditor:
             for share in rows.shares:
                 if share["cooperative"] == cooperative and share["state"] == RELEASED:
                     earned[share["currency"]] += _amount(share)
-            spent = _sum((one["currency"], one["amount"]) for one in self._said.all("cost") if one["by"] == cooperative)
+            spent = self._spent(rows, cooperative)
             divided = Money()
             for run in rows.runs:
                 if run["cooperative"] == cooperative and run["state"] in (5, 6, 7, 8):
                     divided[run["currency"]] += run["base_minor"] - run["covered_minor"]
             same(f"surplus of {cooperative}", self._owed(rows, book, "surplus"),
                  _less(_clean(earned), _total(spent, _clean(divided))))  # fmt: skip
+
+    def _spent(self, rows: Snapshot, cooperative: str) -> Money:
+        told = {cost["description"] for cost in rows.costs}
+        costs = [one for one in self._said.all("cost") if one["by"] == cooperative and one["why"] in told]
+        return _sum((one["currency"], one["amount"]) for one in costs)
 
     # Dividends
 
@@ -456,6 +463,8 @@ class Auditor:
         for line in rows.lines:
             by_run[line["run_id"]].append(line)
         payable: Counter[tuple[str, str, str]] = Counter()
+        going: Counter[tuple[str, str, str]] = Counter()
+        arrived: dict[str, Money] = defaultdict(Money)
         sums: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
         for run in rows.runs:
             lines, place = by_run[run["id"]], (run["cooperative"], run["currency"])
@@ -480,18 +489,38 @@ class Auditor:
                     came, went = line["amount_minor"] + line["carried_in_minor"], line["carried_out_minor"]
                     same(f"identity of {line['member_id']} in {run['id']}", came,
                          line["paid_minor"] + line["withheld_minor"] + went)  # fmt: skip
-                    paid = 0 if line["returned"] else line["paid_minor"]
-                    payable[who] -= paid + line["withheld_minor"]
+                    require(not (line["returned"] and line["paid_minor"]), f"{who} is paid what came back")
+                    payable[who] -= line["paid_minor"] + line["withheld_minor"]
+                    if run["state"] == 7:
+                        going[who] += line["paid_minor"]
+                    else:
+                        arrived[run["cooperative"]][run["currency"]] += line["paid_minor"]
                     sums["withholding:payable"][place] += line["withheld_minor"]
         for account in rows.accounts:
             parts = account["code"].split(":")
-            if account["book"] != "platform" and parts[0] == "member" and parts[2] == "payable":
+            if account["book"] != "platform" and parts[0] == "member":
                 who = (account["book"].removeprefix("coop:"), account["currency"], parts[1])
-                same(f"payable to {who}", -account["total"], payable.pop(who, 0))
-        require(not any(payable.values()), f"nobody owes {dict(payable)}")
+                due = payable if parts[2] == "payable" else going
+                same(f"{parts[2]} of {who}", -account["total"], due.pop(who, 0))
+        require(not any(payable.values()) and not any(going.values()), f"nobody owes {payable} and {going}")
+        self._cooperatives_banks(rows, arrived)
         for code, found in sums.items():
             for (cooperative, currency), amount in found.items():
                 same(f"{code} of {cooperative}", self._owed(rows, f"coop:{cooperative}", code)[currency], amount)
+
+    def _cooperatives_banks(self, rows: Snapshot, arrived: dict[str, Money]) -> None:
+        """At a cooperative's bank is what the market and Stripe sent there, less what members were paid."""
+        inside: dict[str, Money] = defaultdict(Money)
+        for payout in rows.payouts:
+            if payout["rail"] == 2 and payout["state"] == 3:
+                inside[payout["cooperative"]][payout["currency"]] += payout["amount_minor"]
+        for journal in rows.journals:
+            if journal["kind"] in ("connected_payout", "connected_payout_returned"):
+                inside[journal["book"].removeprefix("coop:")][journal["currency"]] += journal["bank_minor"]
+        for cooperative in {account["book"].removeprefix("coop:") for account in rows.accounts} - {"platform"}:
+            gone = _total(_clean(arrived[cooperative]), self._spent(rows, cooperative))
+            same(f"at the bank of {cooperative}", self._balance(rows, f"coop:{cooperative}", "bank"),
+                 _less(_clean(inside[cooperative]), gone))  # fmt: skip
 
     # Events
 

@@ -257,7 +257,15 @@ class History:
                 await self.perform(f"webhook {hint['type']}", lambda hint=hint: self._webhook(hint))  # type: ignore[misc]
             if times == 2:
                 self.met["webhook twice"] += 1
+            self._count_late(hint)
         return await self.run("webhooks")
+
+    def _count_late(self, hint: dict[str, Any]) -> None:
+        payment_id = (hint["data"]["object"].get("metadata") or {}).get("payment")
+        mine = [one for one in self.rows.payments if one["id"] == payment_id]
+        if mine and any(one["order_id"] == mine[0]["order_id"] and one["create_time"] > mine[0]["create_time"]
+                        for one in self.rows.payments):  # fmt: skip
+            self.met["late webhook on a superseded attempt"] += 1
 
     async def _webhook(self, hint: dict[str, Any]) -> None:
         object_id = str(hint["data"]["object"].get("id", ""))

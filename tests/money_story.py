@@ -1,0 +1,196 @@
+"""What happens in a history: a beginning by its theme, then chance. The themes make sure that hard cases are met often."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from money_acts import INTENT, PAID, SAVED
+from money_history import Cooperative
+from money_members import MemberActs
+
+CHANCES = 10
+TRIES = 60
+
+
+class Story(MemberActs):
+    """A history that tells itself."""
+
+    async def tell_itself(self) -> None:
+        self.rows = await self.auditor.audit()
+        await self.prepare()
+        await self.fetch()
+        themes = (
+            self.refunds, self.disputes, self.short_reversal, self.returned_payout, self.subscription, self.dividends,
+            self.late_money, self.chance,
+        )  # fmt: skip
+        await themes[self.seed % len(themes)]()
+        await self.by_chance()
+        await self.finish()
+
+    async def by_chance(self) -> None:
+        acts = {
+            self.agree: 3, self.start: 6, self.pay: 7, self.pay_orphan: 1, self.transfer: 3, self.match: 3, self.use: 4,
+            self.refund: 4, self.refund_fails: 2, self.refund_by_bank: 2, self.dispute: 3, self.rule: 3,
+            self.bank_file: 3, self.bank_answers: 4, self.account_acts: 1, self.treasurer: 9, self.keeper: 4,
+            self.sweeps: 3, self.renew: 3, self.reconcile: 1, self.time: 9, self.deliver: 8, self.hear: 2,
+            self.terminate: 1, self.save_method: 1, self.divide: 3, self.go_on: 3, self.bank_pays_members: 3,
+            self.cost: 1,
+        }  # fmt: skip
+        names, weights = list(acts), list(acts.values())
+        goal = self.steps + CHANCES
+        for _ in range(TRIES):
+            act = self.random.choices(names, weights)[0]
+            await self.step(act.__name__, act)
+            if self.steps >= goal:
+                return
+
+    async def do(self, act: Callable[..., Awaitable[bool]], *given: Any, trouble: float = 0.25, **more: Any) -> bool:
+        return await self.step(act.__name__, lambda: act(*given, **more), trouble)
+
+    # Beginnings
+
+    async def chance(self) -> None:
+        await self.do(self.agree)
+        await self.do(self.agree)
+
+    async def sold(self, coop: int, price: int = 0, method: int = INTENT, monthly: bool = False) -> Any:
+        """An order that a card or a bank transfer paid; nothing when it did not come to that."""
+        await self.do(self.agree, coop, monthly, price)
+        name = self.licenses[-1].name
+        for _ in range(3):
+            order = next((one for one in self.orders(1, PAID) if one["license"] == name), None)
+            if order is None:
+                await self.do(self.hear, True, trouble=0)
+            elif order["state"] == PAID:
+                return order
+            elif method == 3:
+                await self.do(self.transfer, "right", order)
+            else:
+                await self.do(self.start, method, order)
+                await self.do(self.pay, "pm_card_visa", True)
+                await self.do(self.deliver)
+                await self.do(self.deliver, True)
+        return next((one for one in self.orders(PAID) if one["license"] == name), None)
+
+    async def released(self, coop: int, price: int = 0, method: int = INTENT) -> Any:
+        """An order whose share is free."""
+        order = await self.sold(coop, price, method)
+        if order is not None:
+            await self.do(self.use, self.license_of(order), "0.5")
+            await self.do(self.time, 8)
+            await self.do(self.treasurer)
+        return order
+
+    async def arrived(self, coop: int, price: int = 0, method: int = INTENT) -> Any:
+        """An order whose share is with the cooperative."""
+        order = await self.released(coop, price, method)
+        await self.do(self.treasurer)
+        if coop == 1:
+            await self.do(self.bank_file)
+            await self.do(self.bank_answers, False)
+        return order
+
+    async def refunds(self) -> None:
+        order = await self.released(self.random.randrange(2))
+        if order is not None:
+            await self.do(self.refund, order, False)
+            await self.do(self.treasurer)
+            await self.do(self.refund, order)
+        await self.sold(self.random.randrange(2), method=self.random.choice((INTENT, 3)))
+        await self.do(self.refund)
+
+    async def disputes(self) -> None:
+        order = await (self.arrived if self.random.random() < 0.6 else self.sold)(0)
+        share = next((one for one in self.rows.shares if order is not None and one["order_id"] == order["id"]), None)
+        if share is not None:
+            kind = self.random.choice(("above", "above", "all", "part"))
+            await self.do(self.dispute, kind, share)
+            await self.do(self.deliver, True)
+            await self.do(self.refund, order)
+            await self.do(self.rule)
+            await self.do(self.deliver, True)
+            await self.do(self.treasurer)
+
+    async def short_reversal(self) -> None:
+        """The cooperative's account at Stripe has paid out what is asked back."""
+        order = await self.arrived(0)
+        if order is not None:
+            await self.do(self.time, 4)
+            await self.do(self.refund, order, True)
+            await self.do(self.treasurer)
+            if any(one["failure_code"] == "balance_insufficient" for one in self.rows.reversals):
+                self.met["reversal short"] += 1
+            await self.do(self.time, 1.1)
+        await self.released(0)
+
+    async def returned_payout(self) -> None:
+        await self.released(1, method=self.random.choice((INTENT, 3)))
+        await self.do(self.treasurer)
+        await self.do(self.bank_file)
+        if self.random.random() < 0.5:
+            await self.do(self.bank_answers, False)
+        await self.do(self.bank_answers, True)
+        await self.do(self.time, 4)
+        await self.do(self.treasurer)
+
+    async def subscription(self) -> None:
+        for _ in range(2):
+            await self.do(self.save_method)
+        await self.do(self.deliver, True)
+        order = await self.sold(self.random.randrange(2), monthly=True, method=self.random.choice((INTENT, SAVED)))
+        if order is None:
+            return
+        license = self.license_of(order)
+        for _ in range(2):
+            await self.do(self.use, license, self.random.choice(("7", "25")))
+            await self.do(self.time, 32)
+            await self.do(self.renew)
+            await self.do(self.time, 0.3)
+            await self.do(self.renew)
+            await self.do(self.deliver)
+        if any(tally["reach_time"] for tally in self.rows.tallies):
+            self.met["cap reached"] += 1
+
+    async def founded(self) -> Cooperative:
+        number = self.random.randrange(2)
+        coop = self.cooperatives[number]
+        await self.do(self.found, coop)
+        return coop
+
+    async def dividends(self) -> None:
+        coop = await self.founded()
+        number = self.cooperatives.index(coop)
+        order = await self.arrived(number, self.random.randint(500, 400_000))
+        await self.do(self.time, 4)
+        await self.do(self.deliver, True)
+        await self.do(self.next_month)
+        await self.do(self.treasurer)
+        await self.do(self.divide, coop)
+        await self.do(self.bank_pays_members)
+        if order is not None and self.random.random() < 0.7:
+            await self.do(self.refund, order)
+        await self.arrived(number, self.random.randint(500, 400_000))
+        await self.do(self.time, 4)
+        await self.do(self.deliver, True)
+        await self.do(self.next_month)
+        await self.do(self.divide, coop)
+        await self.do(self.go_on)
+        await self.do(self.bank_pays_members)
+
+    async def late_money(self) -> None:
+        """Attempts given up before their money, or word of it, arrives."""
+        await self.do(self.agree)
+        await self.do(self.hear, True, trouble=0)
+        for _ in range(2):
+            await self.do(self.start, trouble=0.8)
+        await self.do(self.pay, "pm_card_visa")
+        await self.do(self.start)
+        await self.do(self.pay_orphan)
+        await self.do(self.pay, "pm_card_visa", True)
+        await self.do(self.transfer)
+        await self.do(self.terminate)
+        await self.do(self.deliver)
+        await self.do(self.keeper)
+        await self.do(self.deliver, True)
+        await self.do(self.keeper)
