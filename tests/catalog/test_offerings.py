@@ -80,6 +80,20 @@ async def test_a_price_plan_is_part_of_what_is_signed(shop: Shop) -> None:
         await shop.catalog.PublishOffering(changed, metadata=steward.metadata)
 
 
+async def test_what_only_its_use_is_billed_is_found_and_not_as_free(shop: Shop) -> None:
+    steward, rule = await founded(shop, "by-use")
+    request = offering_request("by-use", rule.name, tiers=[tier(rule.name, 0, ACADEMIC)])
+    request.tiers[0].price_plan.CopyFrom(plan(MONTH, "2.5"))
+    await shop.catalog.PublishOffering(shop.signed(request), metadata=steward.metadata)
+    where = {"cooperatives": ["cooperatives/by-use"]}
+    assert (await shop.found(1, **where)).total_count == 1
+    assert (await shop.search(free_only=True, **where)).total_count == 0
+    # Beside it, one that costs nothing at all.
+    await shop.publish(steward, rule)
+    await shop.found(2, **where)
+    assert (await shop.search(free_only=True, **where)).total_count == 1
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "no columns named twice": ("REQUEST_INVALID", {"columns": ["age", "age"]}, {}),
     "a dataset twice": ("SCOPE_ILL_FORMED", {"twice": True}, {}),

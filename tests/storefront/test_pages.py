@@ -22,6 +22,7 @@ from house import House
 
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.governance.v1 import governance_pb2 as pb
+from rochdale.type.v1 import pricing_pb2
 from rochdale.type.v1 import scope_pb2 as scope
 from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.clock import now
@@ -214,6 +215,26 @@ async def test_an_offering_shows_everything_it_stands_on(shop: Shop) -> None:
         "rochdale profile lic_… -o data.share",
     ):
         assert command in text
+
+
+async def test_a_price_that_is_due_again_says_so(shop: Shop) -> None:
+    offering = catalog_pb2.Offering()
+    offering.CopyFrom(shop.offering)
+    try:
+        offering.tiers[1].price_plan.interval = pricing_pb2.BILLING_INTERVAL_MONTH
+        offering.tiers[1].price_plan.metered.add(
+            meter=pricing_pb2.METER_GIGABYTE, unit_price="25", included="10", cap="1000"
+        )
+        offering.tiers[0].price_plan.interval = pricing_pb2.BILLING_INTERVAL_YEAR
+        shop.shelf.offerings[offering.name] = offering
+        text = (await shop.page(f"/{offering.name}")).text
+        assert (
+            "EUR 1,200.00 each month, plus EUR 0.25 for each GB beyond 10, at most 1,000 GB a month for small" in text
+        )
+        # What is due again is not called free, even where it is nothing.
+        assert "EUR 0.00 each year for" in text
+    finally:
+        shop.shelf.offerings[offering.name] = shop.offering
 
 
 async def test_what_is_not_on_offer_is_not_shown(shop: Shop) -> None:

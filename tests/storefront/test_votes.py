@@ -15,6 +15,7 @@ from house import House
 from paper_vote import NO, PROPOSAL, YES, Poll, decision_rule
 
 from rochdale.governance.v1 import decisions_pb2, governance_pb2, proposals_pb2
+from rochdale.type.v1 import dividend_policy_pb2
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
@@ -134,6 +135,32 @@ async def test_a_result_is_shown_with_what_proves_it(reader: Reader) -> None:
     assert "not what governance signed" in (await reader.read()).text
     poll.proposal.body = "Something else."
     assert "not the text that ballots were cast for" in (await reader.read()).text
+
+
+async def test_how_surplus_would_be_divided_is_told_in_words(reader: Reader) -> None:
+    poll = poll_of(reader.hall)
+    poll.proposal.delta.Clear()
+    policy = poll.proposal.delta.dividend_policy
+    policy.reserve_bps, policy.equal_bps, policy.member_cap_bps = 1_000, 2_500, 150
+    policy.basis = dividend_policy_pb2.CONTRIBUTION_BASIS_RECORDS
+    policy.min_payout.amount_minor, policy.min_payout.currency = 500, "EUR"
+    policy.objection_seconds = 14 * 86_400
+    policy.dataset_factors.add(dataset="cooperatives/valley/datasets/randhie", per_mille=1_500)
+    reader.put(poll, proposals_pb2.PROPOSAL_STATE_VOTING)
+    text = (await reader.read()).text
+    for words in (
+        "How surplus is divided",
+        "10 % of each month's surplus, which meets losses first",
+        "90 % of each month's surplus",
+        "25 % of what is the members', the same for everybody",
+        "the rest of what is the members', by their rows in the versions that were licensed",
+        "A row of cooperatives/valley/datasets/randhie",
+        "counts 1.5 times",
+        "1.5 % of what is the members'; what is above goes to the others",
+        "from EUR 5.00 on",
+        "within 14 days after a month is worked out",
+    ):
+        assert words in text, words
 
 
 async def test_a_small_secret_ballot_tells_the_outcome_alone(reader: Reader) -> None:

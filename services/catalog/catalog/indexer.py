@@ -108,7 +108,7 @@ def _change(row: sa.Row[*tuple[Any, ...]]) -> Listing | Removed:
     if not row.open or offering.mandate_request:
         return Removed(offering_id=row.id, sequence=row.change_xid)
     prices = {
-        scope_pb2.BuyerCategory.Name(category): Price(tier.price.amount_minor, tier.price.currency)
+        scope_pb2.BuyerCategory.Name(category): Price(_least(tier), tier.price.currency)
         for tier in offering.tiers
         for category in tier.categories
     }
@@ -128,8 +128,14 @@ def _change(row: sa.Row[*tuple[Any, ...]]) -> Listing | Removed:
         purposes=tuple(scope.purposes),
         access_mode=scope_pb2.AccessMode.Name(scope.max_mode),
         prices=prices,
-        min_price_amount_minor=scope.floor_price.amount_minor,
+        min_price_amount_minor=min(map(_least, offering.tiers)),
         currency=scope.floor_price.currency,
         published_at=int(from_timestamp(offering.publish_time).timestamp()),
         sequence=row.change_xid,
     )
+
+
+def _least(tier: pb.OfferingTier) -> int:
+    """What a tier costs at least, in minor units. Where only use is billed it is not free: it counts as one unit, and so
+    comes right after what is."""
+    return tier.price.amount_minor or int(bool(tier.price_plan.metered))
