@@ -388,8 +388,9 @@ class Order(_message.Message):
     kind: Global___OrderKind.ValueType
     """What it bills."""
     quote_hash: _builtins.str
-    """SHA-256 over the canonical JSON of license, buyer, seller, kind, lines, tax_lines, net, amount, terms_hash and the
-    period; a payment carries it, and money that comes with another pays nothing.
+    """SHA-256 over the canonical JSON of license, buyer, seller, kind, lines, tax_lines, net, amount, terms_hash and, but for
+    LICENSE, the period; a payment carries it, and money that comes with another pays nothing. Empty for an order made
+    before there were quotes: there terms_hash counts.
     """
     invoice_number: _builtins.str
     """Number of its invoice, such as "valley-health-2026-000017"; empty before it was issued."""
@@ -1630,7 +1631,10 @@ class BankTransferMatch(_message.Message):
     order: _builtins.str
     """The order it paid; empty when it pays none."""
     suspense_reason: _builtins.str
-    """Why it waits in suspense for an operator, such as "REFERENCE_MISSING" or "AMOUNT_MISMATCH"; empty when it paid."""
+    """Why it waits in suspense for an operator: REFERENCE_MISSING, REFERENCE_UNKNOWN (no order has it),
+    REFERENCE_AMBIGUOUS (several have what it names), ORDER_NOT_OPEN, AMOUNT_MISMATCH, CURRENCY_MISMATCH,
+    PAYMENT_IN_PROGRESS or RAIL_UNAVAILABLE (a card payment that cannot be ended now); empty when it paid.
+    """
     repeated: _builtins.bool
     """Whether it had been booked before."""
     def __init__(

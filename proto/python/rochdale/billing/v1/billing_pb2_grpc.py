@@ -181,7 +181,8 @@ class BillingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmBankTransfer(self, request, context):
-        """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
+        """An operator confirms a bank transfer, or says which order one pays that waits in suspense under its reference. A
+        retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
         AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
         can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
         """
@@ -257,8 +258,8 @@ class BillingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IssueInvoice(self, request, context):
-        """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
-        ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+        """The buyer has an open order invoiced before it pays. A retry gets the same invoice, as does any later call. Refuses
+        with NOT_FOUND, ORDER_NOT_OPEN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -302,8 +303,8 @@ class BillingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetBudget(self, request, context):
-        """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
-        SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+        """The buyer sets a cap below the contract's. A retry gets the first answer. Refuses with NOT_FOUND, METER_UNKNOWN,
+        BUDGET_INVALID, SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

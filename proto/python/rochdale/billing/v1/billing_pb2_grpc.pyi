@@ -49,7 +49,8 @@ class BillingServiceStub:
     GetPayment: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetPaymentRequest, _billing_pb2.Payment]
     """One payment. Refuses with NOT_FOUND."""
     ConfirmBankTransfer: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ConfirmBankTransferRequest, _billing_pb2.Order]
-    """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
+    """An operator confirms a bank transfer, or says which order one pays that waits in suspense under its reference. A
+    retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
     AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
     can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
     """
@@ -80,8 +81,8 @@ class BillingServiceStub:
     GetInvoice: _grpc.UnaryUnaryMultiCallable[_billing_pb2.GetInvoiceRequest, _billing_pb2.Invoice]
     """One document with its PDF. Refuses with NOT_FOUND."""
     IssueInvoice: _grpc.UnaryUnaryMultiCallable[_billing_pb2.IssueInvoiceRequest, _billing_pb2.Invoice]
-    """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
-    ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+    """The buyer has an open order invoiced before it pays. A retry gets the same invoice, as does any later call. Refuses
+    with NOT_FOUND, ORDER_NOT_OPEN, REQUEST_ID_REUSED.
     """
     SetUpPaymentMethod: _grpc.UnaryUnaryMultiCallable[_billing_pb2.SetUpPaymentMethodRequest, _billing_pb2.SavedPaymentMethod]
     """A buyer starts saving a payment method, on a page of the rail. A retry gets the same page. Refuses with
@@ -98,8 +99,8 @@ class BillingServiceStub:
     SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
     """
     SetBudget: _grpc.UnaryUnaryMultiCallable[_billing_pb2.SetBudgetRequest, _billing_pb2.Subscription]
-    """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
-    SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+    """The buyer sets a cap below the contract's. A retry gets the first answer. Refuses with NOT_FOUND, METER_UNKNOWN,
+    BUDGET_INVALID, SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
     """
 
 @_typing.type_check_only
@@ -123,7 +124,8 @@ class BillingServiceAsyncStub(BillingServiceStub):
     GetPayment: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetPaymentRequest, _billing_pb2.Payment]  # type: ignore[assignment]
     """One payment. Refuses with NOT_FOUND."""
     ConfirmBankTransfer: _aio.UnaryUnaryMultiCallable[_billing_pb2.ConfirmBankTransferRequest, _billing_pb2.Order]  # type: ignore[assignment]
-    """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
+    """An operator confirms a bank transfer, or says which order one pays that waits in suspense under its reference. A
+    retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
     AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
     can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
     """
@@ -154,8 +156,8 @@ class BillingServiceAsyncStub(BillingServiceStub):
     GetInvoice: _aio.UnaryUnaryMultiCallable[_billing_pb2.GetInvoiceRequest, _billing_pb2.Invoice]  # type: ignore[assignment]
     """One document with its PDF. Refuses with NOT_FOUND."""
     IssueInvoice: _aio.UnaryUnaryMultiCallable[_billing_pb2.IssueInvoiceRequest, _billing_pb2.Invoice]  # type: ignore[assignment]
-    """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
-    ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+    """The buyer has an open order invoiced before it pays. A retry gets the same invoice, as does any later call. Refuses
+    with NOT_FOUND, ORDER_NOT_OPEN, REQUEST_ID_REUSED.
     """
     SetUpPaymentMethod: _aio.UnaryUnaryMultiCallable[_billing_pb2.SetUpPaymentMethodRequest, _billing_pb2.SavedPaymentMethod]  # type: ignore[assignment]
     """A buyer starts saving a payment method, on a page of the rail. A retry gets the same page. Refuses with
@@ -172,8 +174,8 @@ class BillingServiceAsyncStub(BillingServiceStub):
     SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
     """
     SetBudget: _aio.UnaryUnaryMultiCallable[_billing_pb2.SetBudgetRequest, _billing_pb2.Subscription]  # type: ignore[assignment]
-    """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
-    SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+    """The buyer sets a cap below the contract's. A retry gets the first answer. Refuses with NOT_FOUND, METER_UNKNOWN,
+    BUDGET_INVALID, SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
     """
 
 class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -224,7 +226,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _billing_pb2.ConfirmBankTransferRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_billing_pb2.Order, _abc.Awaitable[_billing_pb2.Order]]:
-        """An operator confirms a bank transfer. A retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
+        """An operator confirms a bank transfer, or says which order one pays that waits in suspense under its reference. A
+        retry gets the first answer. Refuses with NOT_FOUND, ORDER_NOT_OPEN,
         AMOUNT_MISMATCH, CURRENCY_MISMATCH, CURRENCY_UNKNOWN, BANK_REFERENCE_USED, PAYMENT_IN_PROGRESS (a card payment that
         can no longer be canceled), RAIL_UNAVAILABLE (a card payment that cannot be canceled just now), REQUEST_ID_REUSED.
         """
@@ -315,8 +318,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _billing_pb2.IssueInvoiceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_billing_pb2.Invoice, _abc.Awaitable[_billing_pb2.Invoice]]:
-        """The buyer has an open order invoiced before it pays. Again, it gets the same invoice. Refuses with NOT_FOUND,
-        ORDER_NOT_OPEN, REQUEST_ID_REUSED.
+        """The buyer has an open order invoiced before it pays. A retry gets the same invoice, as does any later call. Refuses
+        with NOT_FOUND, ORDER_NOT_OPEN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -369,8 +372,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _billing_pb2.SetBudgetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_billing_pb2.Subscription, _abc.Awaitable[_billing_pb2.Subscription]]:
-        """The buyer sets a cap below the contract's. Refuses with NOT_FOUND, METER_UNKNOWN, BUDGET_INVALID,
-        SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
+        """The buyer sets a cap below the contract's. A retry gets the first answer. Refuses with NOT_FOUND, METER_UNKNOWN,
+        BUDGET_INVALID, SUBSCRIPTION_ENDED, REQUEST_ID_REUSED.
         """
 
 def add_BillingServiceServicer_to_server(servicer: BillingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
