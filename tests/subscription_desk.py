@@ -51,11 +51,11 @@ class Club:
         self._stack = stack
         self.renewing = self.replica()
 
-    def replica(self) -> Renewing:
-        """Another one that renews, on connections of its own."""
+    def replica(self, stripe: str = "") -> Renewing:
+        """Another one that renews, on connections of its own; `stripe` is another address than the simulator's."""
         telemetry = Telemetry("billing", "", 0.0)
         database = Database(self.desk.database.engine.url.render_as_string(hide_password=False), pool_size=2)
-        rail = Rail("sk_test_billing", self.desk.stripe.url, telemetry)
+        rail = Rail("sk_test_billing", stripe or self.desk.stripe.url, telemetry)
         self._stack.push_async_callback(database.close)
         self._stack.push_async_callback(rail.close)
         attempts = Attempts(database, rail, Settlement(database, telemetry, 500, 3600))

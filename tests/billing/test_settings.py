@@ -42,6 +42,11 @@ def test_good_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"STRIPE_API_KEY": "pk_test_1"}, "must start with sk_test_"),
         ({"PUBLIC_URL": ""}, "BILLING_PUBLIC_URL is wrong"),
         ({"STRIPE_API_BASE": "ftp://x"}, "BILLING_STRIPE_API_BASE is wrong"),
+        ({"RETRY_DAYS": "1,5,3"}, "BILLING_RETRY_DAYS is wrong"),
+        ({"RETRY_DAYS": "0,1"}, "BILLING_RETRY_DAYS is wrong"),
+        ({"RETRY_DAYS": "tomorrow"}, "BILLING_RETRY_DAYS is wrong"),
+        ({"GRACE_DAYS": "30"}, "access would end before it is suspended"),
+        ({"DAY_SECONDS": "0"}, "BILLING_DAY_SECONDS is wrong"),
     ],
 )
 def test_a_wrong_setting_is_named(

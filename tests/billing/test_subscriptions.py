@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
-from billing_desk import CHECKOUT, INTENT, Desk, until
-from house import refused, request_id
+from billing_desk import CHECKOUT, Desk, until
+from house import refused
 from subscription_desk import (
     ASKS_EACH_TIME,
     DECLINED_LATER,
@@ -19,8 +19,6 @@ from subscription_desk import (
     start_of,
 )
 
-from billing.methods import Methods
-from billing.saving import Saving
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.licensing.v1 import events_pb2 as licensing_events
 from rochdale.licensing.v1 import licensing_pb2 as licensing
@@ -286,67 +284,59 @@ async def test_an_answer_lost_after_the_charge_makes_no_second_one(club: Club) -
     assert len(await club.payments(order)) == 1
 
 
-async def test_a_buyer_charges_what_they_saved_and_forgets_it(club: Club) -> None:
-    subscription = await club.subscribe()
-    await club.step(end_of(subscription))
-    [order] = await club.orders(subscription.license, PERIOD)
-    async with refused("PAYMENT_METHOD_MISSING"):
-        await club.desk.pay(order, SAVED)
-    await club.save_card("5555555555554444")
-    payment = await club.desk.pay(order, SAVED)
-    await club.desk.ends(payment, pb.PAYMENT_STATE_SUCCEEDED)
-    assert (await club.remove_card()).type == ""
-    assert (await club.remove_card()).type == ""
-    assert (await club.method()).type == ""
-    [row] = await club.desk.rows("SELECT method_id, detach_time FROM saved_method")
-    assert row.detach_time is not None
-    kept = await club.desk.stripe.stripe.v1.payment_methods.retrieve_async(row.method_id)
-    assert kept.customer is None
-
-
-async def test_a_page_is_opened_once_and_the_newer_card_counts(club: Club) -> None:
-    id = request_id()
-    page = await club.set_up(id)
-    assert (await club.set_up(id)).setup_url == page.setup_url
-    async with refused("REQUEST_ID_REUSED"):
-        await club.set_up(id, return_url="https://shop.example/elsewhere")
-    async with refused("RETURN_URL_INVALID"):
-        await club.set_up(return_url="javascript:alert(1)")
-    await club.save_card()
-    assert (await club.save_card("5555555555554444")).label == "mastercard ending in 4444"
-
-    async def attached() -> list[str]:
-        rows = await club.desk.rows("SELECT method_id FROM saved_method WHERE detach_time IS NULL")
-        return [row.method_id for row in rows]
-
-    assert len(await until(attached, lambda left: len(left) == 1)) == 1
-    club.desk.simulator.faults.add("500", count=2, match="/v1/checkout")
-    async with refused("RAIL_UNAVAILABLE"):
-        await club.set_up()
-
-
-async def test_a_lost_webhook_about_a_saved_card_is_not_missed(club: Club) -> None:
-    page = await club.set_up()
-    club.desk.simulator.faults.add("webhook_drop", count=20)
-    await club.desk.stripe.browser.post(page.setup_url, data={"card_number": "4242424242424242"})
-    saving = Saving(club.desk.database, Methods(club.renewing._attempts.rail), 1, 0)
-    await saving.look()
-    assert (await club.method()).label == "visa ending in 4242"
-
-
-async def test_where_cards_are_not_accepted_nothing_is_saved_and_invoices_go_out(
-    closed_desk: Desk,
-) -> None:
-    await closed_desk.start(stripe_api_key="", stripe_webhook_secret="")
+async def test_the_service_renews_by_itself_and_days_may_be_short(closed_desk: Desk) -> None:
+    await closed_desk.start(day_seconds=0.1, round_seconds=0.05, use_wait_seconds=0)
+    closed_desk.hear_webhooks()
     async with AsyncExitStack() as stack:
         club = Club(closed_desk, stack)
-        async with refused("RAIL_UNAVAILABLE"):
-            await club.set_up()
+        await club.save_card()
+        subscription = await club.subscribe(10_000)
+        assert end_of(subscription) - start_of(subscription) == dt.timedelta(seconds=3)
+
+        async def paid() -> list[pb.Order]:
+            orders = await club.orders(subscription.license, PERIOD)
+            return [order for order in orders if order.state == pb.ORDER_STATE_PAID]
+
+        two = (await until(paid, lambda orders: len(orders) >= 2))[:2]
+        assert two[0].period_end_time == two[1].period_start_time
+        assert (await club.cancel(subscription.license)).cancel_at_period_end
+        await until(lambda: club.of(subscription), lambda now: now.state == ENDED)
+
+
+async def test_a_replica_that_dies_before_it_charges_is_finished_by_another(closed_desk: Desk) -> None:
+    await closed_desk.start(recover_age_seconds=0.2)
+    closed_desk.hear_webhooks()
+    async with AsyncExitStack() as stack:
+        club = Club(closed_desk, stack)
+        await club.save_card()
         subscription = await club.subscribe()
+        # It wrote the attempt down, and Stripe never heard of it.
+        await club.replica("http://127.0.0.1:9").step(end_of(subscription))
+        [order] = await club.orders(subscription.license, PERIOD)
+        assert len(await club.payments(order)) == 1
+        await club.wait_paid(order)
+        assert len(await club.payments(order)) == 1
+        assert closed_desk.charges == {"succeeded": 1}
+
+
+async def test_a_charge_whose_key_stripe_forgot_is_looked_for_and_not_made_again(closed_desk: Desk) -> None:
+    await closed_desk.start(recover_age_seconds=3600)
+    closed_desk.hear_webhooks()
+    async with AsyncExitStack() as stack:
+        club = Club(closed_desk, stack)
+        await club.save_card()
+        subscription = await club.subscribe()
+        closed_desk.simulator.faults.add("lose_response_after_commit", count=2, match="/v1/payment_intents")
+        closed_desk.simulator.faults.add("webhook_drop", count=50)
         await club.step(end_of(subscription))
         [order] = await club.orders(subscription.license, PERIOD)
-        await club.reminders(subscription.license, 1)
-        await closed_desk.confirm_transfer(order)
-        assert (await club.of(subscription)).state == ACTIVE
-        with_card = await closed_desk.rows("SELECT 1 FROM payment WHERE method = :method", method=INTENT)
-        assert with_card == []
+        [payment] = await club.payments(order)
+        assert payment.state == pb.PAYMENT_STATE_UNKNOWN
+        closed_desk.simulator.advance(90_000)
+        async with closed_desk.database.begin() as connection:
+            await connection.exec_driver_sql(
+                "UPDATE payment SET create_time = create_time - interval '25 hours', ask_time = ask_time - interval '25 hours'"
+            )
+        await club.wait_paid(order)
+        assert closed_desk.charges == {"succeeded": 1}
+        assert len(await club.payments(order)) == 1

@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from schwifty.exceptions import SchwiftyException
 
-from billing.domain.pricing import DAY_SECONDS
 from billing.tax import read_table
 from rochdale_kit.config import ServiceConfig
 
@@ -51,7 +50,7 @@ class Config(ServiceConfig):
 
     # Subscriptions.
     day_seconds: float = Field(
-        DAY_SECONDS, gt=0, description="How long a day of a subscription is; shorter only to try things out."
+        86_400, gt=0, description="How long a day of a subscription is; shorter only to try things out."
     )
     retry_days: str = Field("1,3,5,7", description="Days after which an unpaid order of a period is charged again.")
     grace_days: float = Field(14, gt=0, description="Days after which an unpaid order of a period suspends access.")
