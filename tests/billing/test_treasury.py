@@ -115,6 +115,19 @@ async def test_an_answer_that_is_lost_is_asked_for_under_the_same_key(purse: Pur
     assert len((await purse.desk.stripe.stripe.v1.transfers.list_async()).data) == 1
 
 
+async def test_two_instances_beside_each_other_pay_once(purse: Purse) -> None:
+    await purse.start()
+    await purse.onboard()
+    await purse.account_becomes(pb.PAYOUT_ACCOUNT_STATE_ACTIVE)
+    for _ in range(3):
+        await released(purse.desk, await paid_order(purse.desk, 100_000))
+    await purse.becomes(lambda one: (one.available_minor, one.in_transit_minor) == (0, 0))
+    made = (await purse.desk.stripe.stripe.v1.transfers.list_async()).data
+    assert [transfer.amount for transfer in made] == [95_000] * 3
+    assert sum(payout.amount.amount_minor for payout in await purse.payouts()) == 285_000
+    assert (await purse.reconcile()).open_break_count == 0
+
+
 async def test_failure_18_a_refund_after_the_transfer_is_asked_back_from_the_account(purse: Purse) -> None:
     await purse.onboard()
     await purse.account_becomes(pb.PAYOUT_ACCOUNT_STATE_ACTIVE)

@@ -12,6 +12,7 @@ TIME = sa.DateTime(timezone=True)
 def upgrade() -> None:
     _accounts()
     _payouts()
+    _shares()
     _costs()
     _reconciliation()
     _closed_months()
@@ -117,6 +118,7 @@ def _payouts() -> None:
         sa.CheckConstraint("reversed_minor BETWEEN 0 AND amount_minor", name="transfer_reversed"),
     )
     op.create_index("transfer_of_payout", "transfer", ["payout_id"])
+    op.create_index("transfer_of_share", "transfer", ["share_id"])
     op.create_index("transfer_to_ask", "transfer", ["create_time"], postgresql_where=sa.text("state = 1"))
     # The key under which Stripe is asked is made of these two.
     op.create_index(
@@ -145,6 +147,12 @@ def _payouts() -> None:
     op.create_index(
         "one_reversal_at_once", "reversal", ["transfer_id"], unique=True, postgresql_where=sa.text("state = 1")
     )
+
+
+def _shares() -> None:
+    # What the treasurer looks for each round.
+    op.create_index("share_reserve", "share", ["reserve_release_time"], postgresql_where=sa.text("reserve_minor > 0"))
+    op.create_index("share_refunded", "share", ["id"], postgresql_where=sa.text("refunded_minor > 0"))
 
 
 def _costs() -> None:

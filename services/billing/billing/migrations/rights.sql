@@ -5,3 +5,4 @@ GRANT INSERT (book, kind, key, currency, fingerprint, external_ref, occur_time) 
 GRANT INSERT ON entry TO {role};
 GRANT INSERT (book, code, currency, kind, floor, balance_minor, version) ON account TO {role};
 GRANT UPDATE (balance_minor, version) ON account TO {role};
+REVOKE UPDATE, DELETE ON closed_month FROM {role}

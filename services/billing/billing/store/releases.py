@@ -137,5 +137,9 @@ async def oversent(connection: AsyncConnection, limit: int) -> list[tuple[str, s
     """Shares of which more was sent than the cooperative still has, because of a refund or a lost dispute: id,
     cooperative, how much more."""
     more = _sent - _amount
-    statement = sa.select(_share.id, _share.cooperative, more.label("more")).where(more > 0).order_by(_share.id)
+    statement = (
+        sa.select(_share.id, _share.cooperative, more.label("more"))
+        .where(_share.refunded_minor > 0, more > 0)
+        .order_by(_share.id)
+    )
     return [(row.id, row.cooperative, row.more) for row in await connection.execute(statement.limit(limit))]
