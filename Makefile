@@ -29,6 +29,9 @@ environment: $(VENV)/.installed ## make the environment in .venv
 demo: $(VENV)/.installed ## watch real data being licensed, paid for, delivered and cut off
 	$(BIN)/python examples/demo.py
 
+year: $(VENV)/.installed ## live through a year of a cooperative's money: twelve dividend runs for 5,912 members
+	$(BIN)/python examples/year.py
+
 test: $(VENV)/.installed ## run every test, against real PostgreSQL and nats-server
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
@@ -66,4 +69,4 @@ lock: ## pin every dependency anew, with hashes and without addresses
 	$(BIN)/uv lock --quiet
 	$(BIN)/uv export --quiet --all-packages --all-groups --no-emit-workspace --no-header -o requirements.lock >/dev/null
 
-.PHONY: help environment demo test bench check image-check generate release-contracts lock
+.PHONY: help environment demo year test bench check image-check generate release-contracts lock

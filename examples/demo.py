@@ -120,13 +120,13 @@ def source(name: str) -> Path:
 
 
 @contextmanager
-def market(story: Story) -> Iterator[dict[str, Any]]:
+def market(story: Story, *options: str) -> Iterator[dict[str, Any]]:
     """`rochdale up` for as long as the story lasts."""
     with console.status("Starting PostgreSQL, NATS, a Stripe simulator and every service …"):
         started = time.perf_counter()
         log = (story.folder / "market.log").open("w")
         up = subprocess.Popen(
-            [ROCHDALE, "up", "--home", str(story.folder / "market"), "--json"],
+            [ROCHDALE, "up", "--home", str(story.folder / "market"), "--json", *options],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -138,7 +138,7 @@ def market(story: Story) -> Iterator[dict[str, Any]]:
     try:
         if not line:
             raise Unexpected("the market did not start: " + (story.folder / "market.log").read_text()[-2000:])
-        console.print(f"  [cyan]operator$[/] rochdale up  [dim]{seconds:.1f} s[/]")
+        console.print(f"  [cyan]operator$[/] {shlex.join(['rochdale', 'up', *options])}  [dim]{seconds:.1f} s[/]")
         yield json.loads(line)
         expect(up.poll() is None, "the market ended by itself: " + (story.folder / "market.log").read_text()[-2000:])
     finally:
@@ -544,9 +544,9 @@ def rule(cooperative: str, dataset: str, columns: list[str], category: str, floo
     }
 
 
-def offer(story: Story, id: str, title: str, tiers: list[tuple[str, str, str]]) -> str:
+def offer(story: Story, id: str, title: str, tiers: list[tuple[str, str, str]], *options: str) -> str:
     """One offering that stands on rules in force, signed with the cooperative's key. Each tier: category, price, rule."""
-    words = []
+    words = list(options)
     for category, price, name in tiers:
         words += ["--tier", f"{category}={price}@{name.rsplit('/', 1)[1]}"]
     return str(story.type(id, "offering", "publish", "--title", title, *words)["name"])
