@@ -14,6 +14,7 @@ import pytest_asyncio
 from dividend_world import IBANS, LONG_AGO, Cooperative, Market, bare
 from house import House, refused, request_id
 
+from billing.unclaimed import Unclaimed
 from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale.billing.v1 import treasury_pb2
 from rochdale.governance.v1 import events_pb2 as governance
@@ -453,6 +454,28 @@ async def test_31_who_leaves_or_is_erased_is_still_owed_and_nothing_points_at_th
             assert not any(secret in row.all or secret.encode().hex() in row.all for row in rows), table.tablename
     april = await coop.divide(APRIL)
     assert (await coop.statement(april, ben)).carried_out.amount_minor == 2_000
+    assert await coop.flaws() == []
+
+
+async def test_31_what_nobody_can_be_paid_is_set_apart_and_comes_back(coop: Cooperative) -> None:
+    """Of a member who left without an account; what they are owed stays a debt, and is theirs once they are back."""
+    ada, ben = await coop.join(2)
+    await coop.enact(coop.policy(equal_bps=10_000))
+    await coop.earn(6_000, MARCH)
+    await coop.pay(await coop.divide(MARCH))
+    left = to_timestamp(dt.datetime(2026, 4, 2, tzinfo=dt.UTC))
+    await coop.market.tell(governance.MemberLeft(member=ada, leave_time=left))
+    await coop.heard("SELECT 1 FROM member WHERE id = :id AND leave_time IS NOT NULL", id=bare(ada))
+    for after_seconds, there in ((3_600.0, 0), (0.0, 2_000), (0.0, 2_000)):
+        await Unclaimed(coop.market.database, after_seconds, 1).set_apart()
+        assert await coop.balance("unclaimed") == there and await coop.payable(ada) == 2_000 - there
+    assert await coop.payable(ben) == 2_000
+    listed = await coop.ask("ListStatements", pb.ListStatementsRequest(parent=ada))
+    assert [money.amount_minor for money in listed.payable] == [2_000]
+    await coop.market.tell(governance.MemberJoined(members=[ada], join_time=to_timestamp(IN_APRIL)))
+    await coop.heard("SELECT 1 FROM member WHERE id = :id AND leave_time IS NULL", id=bare(ada))
+    await coop.name_account(await coop.person(ada), ada)
+    assert await coop.balance("unclaimed") == 0 and await coop.payable(ada) == 2_000
     assert await coop.flaws() == []
 
 

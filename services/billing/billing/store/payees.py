@@ -97,19 +97,16 @@ async def unclaimed(connection: AsyncConnection, member_id: str) -> list[tuple[s
 
 async def move_unclaimed(connection: AsyncConnection, member_id: str, currency: str, amount_minor: int) -> int:
     """Adds to what is unclaimed, or takes off it; returns how often it moved, this time included."""
-    statement = upsert(unclaimed_table).values(
-        member_id=member_id, currency=currency, amount_minor=amount_minor, moves=1
+    # First empty, because a negative amount is refused as a new row even where there is one to take it off.
+    empty = upsert(unclaimed_table).values(member_id=member_id, currency=currency, amount_minor=0, moves=0)
+    await connection.execute(empty.on_conflict_do_nothing())
+    moved = await connection.execute(
+        unclaimed_table.update()
+        .where(_unclaimed.member_id == member_id, _unclaimed.currency == currency)
+        .values(amount_minor=_unclaimed.amount_minor + amount_minor, moves=_unclaimed.moves + 1)
+        .returning(_unclaimed.moves)
     )
-    row = await connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["member_id", "currency"],
-            set_={
-                "amount_minor": _unclaimed.amount_minor + statement.excluded.amount_minor,
-                "moves": _unclaimed.moves + 1,
-            },
-        ).returning(_unclaimed.moves)
-    )
-    moves: int = row.scalar_one()
+    moves: int = moved.scalar_one()
     return moves
 
 
