@@ -24,12 +24,13 @@ from billing.config import Config
 from billing.domain import postings
 from billing.domain.dividend_runs import Month
 from billing.domain.ledger import book_of
+from billing.domain.payout_accounts import PayoutAccount
 from billing.domain.shares import Share, ShareState
 from billing.main import build
 from billing.store import ledger, shares
 from billing.store.invariants import flaws
 from rochdale.billing.v1 import dividends_pb2 as pb
-from rochdale.billing.v1 import dividends_pb2_grpc
+from rochdale.billing.v1 import dividends_pb2_grpc, treasury_pb2
 from rochdale.data_gateway.v1 import events_pb2 as gateway
 from rochdale.governance.v1 import events_pb2 as governance
 from rochdale.governance.v1 import governance_pb2, membership_pb2
@@ -297,6 +298,22 @@ class Cooperative:
     async def spend(self, amount_minor: int, at: dt.datetime) -> None:
         async with self.market.database.begin() as connection:
             await ledger.post(connection, postings.cost(new_id("cos"), self.id, EUR, amount_minor, at))
+
+    async def has_bank_account(self) -> None:
+        """The cooperative is paid to a bank account that two stewards named long ago."""
+        account = PayoutAccount(
+            cooperative=self.id,
+            rail=treasury_pb2.PAYOUT_RAIL_BANK,
+            create_time=LONG_AGO,
+            bank_account_id=new_id("bnk"),
+            iban_end=IBANS[2][-4:],
+            holder="Valley Health",
+            approved_by="another steward",
+            usable_time=LONG_AGO,
+        )
+        async with self.market.database.begin() as connection:
+            await store.payout_accounts.add_bank(connection, account.bank_account_id, account.holder, IBANS[2])
+            await store.payout_accounts.save(connection, account)
 
     # What is asked
 

@@ -322,9 +322,15 @@ async def test_payments_reach_the_bank_once_and_what_returns_is_payable_again(co
     # Another account named meanwhile changes no file that is on its way.
     await coop.name_account(persons[0], ada, IBANS[3])
     assert (await coop.ask("ExportDividendPayments", wish)).content_hash == file.content_hash
+    pain = pb.ExportDividendPaymentsRequest(name=run.name, format=treasury_pb2.PAYMENT_FILE_FORMAT_PAIN_001)
     async with refused("PAYOUT_ACCOUNT_MISSING"):
-        pain = pb.ExportDividendPaymentsRequest(name=run.name, format=treasury_pb2.PAYMENT_FILE_FORMAT_PAIN_001)
         await coop.ask("ExportDividendPayments", pain)
+    await coop.has_bank_account()
+    file = await coop.ask("ExportDividendPayments", pain)
+    assert await coop.ask("ExportDividendPayments", pain) == file
+    assert (file.payment_count, file.total.amount_minor) == (2, 3_800)
+    for told in (IBANS[0], IBANS[1], "38.00", mine.payment_reference):
+        assert told.encode() in file.content
     async with refused("PAYMENT_UNKNOWN"):
         await coop.settle(run, dora)
     run = await coop.settle(run, ben)
