@@ -430,6 +430,11 @@ class Acts(History):
         await self.lever(f"accounts/{self.cooperatives[0].account}/{act}")
         return True
 
+    async def later(self) -> bool:
+        """A little later, long enough for what a dead process had in hand."""
+        await self.pass_time(0.05 * DAY)
+        return await self.run("webhooks")
+
     async def treasurer(self) -> bool:
         return await self.run("releasing", "reserves", "accounts", "payouts begun", "payouts sent", "asked back")
 

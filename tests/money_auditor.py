@@ -87,6 +87,7 @@ class Snapshot:
         self.lines: list[Any] = []
         self.tallies: list[Any] = []
         self.costs: list[Any] = []
+        self.invoices: list[Any] = []
         self.told: list[Any] = []
 
 
@@ -177,6 +178,7 @@ class Auditor:
             rows.credits = await ask("SELECT * FROM bank_transfer")
             rows.runs = await ask("SELECT * FROM dividend_run ORDER BY month")
             rows.lines = await ask("SELECT * FROM dividend_line")
+            rows.invoices = await ask("SELECT order_id, kind, amount_minor FROM invoice")
             rows.costs = await ask("SELECT * FROM cost")
             rows.tallies = await ask("SELECT * FROM tally")
             seen = self._told[-1]["position"] if self._told else 0
@@ -320,8 +322,14 @@ class Auditor:
                 part = min(dispute["amount_minor"], gross - before) if moved else 0
                 self._back[order_id] = before + part
                 self._known_losses[dispute["id"]] = part
+        issued = Counter(one["order_id"] for one in rows.invoices if one["kind"] == 1)
+        credited: Counter[str] = Counter()
+        for note in rows.invoices:
+            credited[note["order_id"]] += note["amount_minor"] if note["kind"] == 2 else 0
         for id, order in rows.orders.items():
             same(f"what went back of {id}", order["refunded_minor"], self._back.get(id, 0))
+            if order["state"] == PAID and order["amount_minor"]:
+                same(f"invoices and credit notes of {id}", (issued[id], credited[id]), (1, self._back.get(id, 0)))
 
     def _shares(self, rows: Snapshot) -> None:
         fees, taxes = Money(), Money()
@@ -618,16 +626,17 @@ class Auditor:
             used[line["license"]].append(line)
         agreed = {line["license"]: line for line in self._said.all("agreed")}
         for tally in rows.tallies:
-            terms = agreed[tally["license"]]
-            told = sum(
-                (Decimal(one["gigabytes"]) for one in used[tally["license"]]
-                 if tally["period_start"] <= dt.datetime.fromisoformat(one["at"]) < tally["period_end"]),
-                Decimal(0),
-            )  # fmt: skip
-            same(f"use of {tally['license']}", tally["used"], told)
+            told = [dt.datetime.fromisoformat(one["at"]) for one in used[tally["license"]]]
+            inside = [one for one, at in zip(used[tally["license"]], told, strict=True)
+                      if tally["period_start"] <= at < tally["period_end"]]  # fmt: skip
+            # What was used after the last period is counted to it, so it may have more.
+            require(tally["used"] >= _gigabytes(inside), f"use of {tally['license']} in {tally['period_start']} is lost")
             require(tally["billable"] <= tally["used"], f"{tally['license']} is billed more than was used")
-            free = Decimal(terms["included"])
-            require(tally["billed"] <= max(tally["billable"] - free, Decimal(0)), f"{tally['license']} pays what is free")
+            free = max(tally["billable"] - Decimal(agreed[tally["license"]]["included"]), Decimal(0))
+            require(tally["billed"] <= free, f"{tally['license']} pays what is free")
+        for license, uses in used.items():
+            counted = sum((one["used"] for one in rows.tallies if one["license"] == license), Decimal(0))
+            same(f"use of {license}", counted, _gigabytes(uses))
         for license, terms in agreed.items():
             orders = [one for one in rows.orders.values() if one["license"] == license and one["kind"] == 3]
             billed = sum((one["billed"] for one in rows.tallies if one["license"] == license), Decimal(0))
@@ -639,6 +648,10 @@ class Auditor:
 
 def _amount(share: Any) -> int:
     return int(share["net_minor"] - share["fee_minor"] - share["refunded_minor"])
+
+
+def _gigabytes(uses: Iterable[dict[str, Any]]) -> Decimal:
+    return sum((Decimal(one["gigabytes"]) for one in uses), Decimal(0))
 
 
 def _clean(money: Money) -> Money:

@@ -5,6 +5,7 @@ twice or never, and how everything comes to rest. What people and banks can do i
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import logging
 import random
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from money_auditor import Auditor, Said, Snapshot, Wrong
-from money_engine import DEATHS, LOST_ANSWER, LOST_REQUEST, OPERATOR, Bench, Chaos, Died, Watch, Workshop, principal
+from money_engine import ANY_DEATH, DEATHS, LOST_ANSWER, LOST_REQUEST, OPERATOR, Bench, Chaos, Died, Watch, Workshop, principal
 
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit import clock
@@ -138,15 +139,13 @@ class History:
 
     async def step(self, name: str, act: Callable[[], Awaitable[bool]], trouble: float = 0.3) -> bool:
         """One act, perhaps with something going wrong in it, and the audit. Whether there was anything to do."""
-        self.chaos.act = name
-        if self.random.random() < trouble:
+        if self.random.random() < trouble and not self.chaos.relentless:
             kind = self.random.choice((*DEATHS, *DEATHS, LOST_ANSWER, LOST_REQUEST))
             self.chaos.arm(kind, self.random.choice((1, 1, 1, 2, 2, 3, 4)))
         done = await act()
         self.chaos.disarm()
         if done:
             self.steps += 1
-            await self.fetch()
             await self.audit()
         return done
 
@@ -158,20 +157,31 @@ class History:
     async def perform(self, what: str, work: Callable[[], Awaitable[T]]) -> T | None:
         """Work of the engine, done again by whoever asked when the process died in it. None when it is refused."""
         self.note(what)
-        while True:
+        try:
+            return await self._through(what.split(" ")[0] if what.startswith("webhook ") else what, work)
+        except Refusal as refused:
+            self.note(f"  refused: {refused.reason}")
+            if refused.kind is not Kind.UNAVAILABLE or self.random.random() < 0.5:
+                return None
+        self.chaos.disarm()
+        return await self.perform(what, work)
+
+    async def _through(self, what: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Done, however often the process dies in it."""
+        for stretch in itertools.count(1):
+            self.chaos.work = what
+            if self.chaos.relentless:
+                self.chaos.arm(ANY_DEATH, stretch)
             try:
-                return await work()
+                done = await work()
+                if self.chaos.relentless:
+                    self.chaos.disarm()
+                return done
             except Died as death:
-                self.note(f"  died, {death}")
-                self.met[f"death {death.args[0].split(': ')[1]}"] += 1
+                self.note(f"  died {death}")
                 self.bench.restart()
                 await self.audit()
-            except Refusal as refused:
-                self.note(f"  refused: {refused.reason}")
-                if refused.kind is Kind.UNAVAILABLE and self.random.random() < 0.5:
-                    self.chaos.disarm()
-                    continue
-                return None
+        raise AssertionError("never")
 
     async def ask(self, who: Principal, service: str, rpc: str, request: Message) -> Any:
         return await self.perform(rpc, lambda: self.engine.ask(who, service, rpc, request))
@@ -209,19 +219,14 @@ class History:
 
     async def _handle(self, id: str, event: Message, name: str) -> bool:
         self.note(f"heard {name}")
-        while True:
-            try:
-                await self.engine.hear(event, id)
-                return True
-            except Died as death:
-                self.note(f"  died, {death}")
-                self.bench.restart()
-                await self.audit()
-            except Refusal as refused:
-                # Something it needs was not heard yet.
-                if refused.kind is not Kind.UNAVAILABLE:
-                    raise
-                return False
+        try:
+            await self._through(event.DESCRIPTOR.name, lambda: self.engine.hear(event, id))
+        except Refusal as refused:
+            # Something it needs was not heard yet.
+            if refused.kind is not Kind.UNAVAILABLE:
+                raise
+            return False
+        return True
 
     async def fetch(self) -> None:
         """What Stripe has to tell since we last looked; whether and when it arrives is decided elsewhere."""
@@ -239,6 +244,7 @@ class History:
 
     async def deliver(self, everything: bool = False) -> bool:
         """Webhooks: some now, in any order, some twice, some later, some never."""
+        await self.fetch()
         if not self.hints:
             return False
         waiting, self.hints = self.hints, []
@@ -284,19 +290,19 @@ class History:
     async def settle(self) -> None:
         """Everything that is under way comes to an end: what was lost is found, what waits is done."""
         self.chaos.disarm()
-        self.chaos.act = "settling"
+        self.chaos.relentless = False
         self.note("settling")
-        for round in range(4):
+        for _ in range(2):
             await self.hear(everything=True)
-            await self.fetch()
-            if round < 2:
-                await self.deliver(everything=True)
+            await self.deliver(everything=True)
             # Far enough for what is asked again, not so far that keys are forgotten.
             await self.pass_time(2 * HOUR)
             await self.run(*self.engine.steps)
-            await self.run_reconciliation()
-            await self.run("webhooks", "clearing")
             await self.audit()
+        # What was dropped is found here.
+        await self.run_reconciliation()
+        await self.pass_time(2 * HOUR)
+        await self.run(*self.engine.steps)
 
     async def run_reconciliation(self) -> Any:
         return await self.perform("reconciling", lambda: self.engine.reconciling.run())

@@ -11,6 +11,8 @@ from money_members import MemberActs
 
 CHANCES = 10
 TRIES = 60
+# In each theme one history of so many dies in every stretch of everything it does.
+RELENTLESS_EACH = 16
 
 
 class Story(MemberActs):
@@ -18,14 +20,20 @@ class Story(MemberActs):
 
     async def tell_itself(self) -> None:
         self.rows = await self.auditor.audit()
+        if self.seed // 8 % RELENTLESS_EACH == 0:
+            self.met["relentless"] += 1
         await self.prepare()
         await self.fetch()
         themes = (
             self.refunds, self.disputes, self.short_reversal, self.returned_payout, self.subscription, self.dividends,
             self.late_money, self.chance,
         )  # fmt: skip
-        await themes[self.seed % len(themes)]()
-        await self.by_chance()
+        theme, relentless = self.seed % len(themes), self.seed // len(themes) % RELENTLESS_EACH == 0
+        # Deaths everywhere take their time, so then nothing else happens.
+        self.chaos.relentless = relentless
+        await themes[theme]()
+        if not relentless:
+            await self.by_chance()
         await self.finish()
 
     async def by_chance(self) -> None:
@@ -71,6 +79,7 @@ class Story(MemberActs):
                 await self.do(self.pay, "pm_card_visa", True)
                 await self.do(self.deliver)
                 await self.do(self.deliver, True)
+                await self.do(self.later)
         return next((one for one in self.orders(PAID) if one["license"] == name), None)
 
     async def released(self, coop: int, price: int = 0, method: int = INTENT) -> Any:
