@@ -186,7 +186,7 @@ class House(People):
             settings.setdefault("sealing_key_file", str(sealing))
         if package == "identity":
             settings.setdefault("operator_key_hash", hashlib.sha256(self.operator_secret.encode()).hexdigest())
-        elif "identity_address" in config.model_fields:
+        elif "identity_address" in config.model_fields and "identity" in self.services:
             settings.setdefault("identity_address", self.services["identity"].grpc_address)
         if "database_url" in config.model_fields:
             settings.setdefault("database_url", await self.database_url(package))

@@ -18,6 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rochdale_kit.refusals import Kind, Refusal, unavailable
 from rochdale_kit.telemetry import Telemetry
+from storefront import (
+    account_pages,
+    dispute_pages,
+    dividend_pages,
+    license_pages,
+    member_pages,
+    operator_pages,
+    order_pages,
+    treasury_pages,
+)
+from storefront.desk import Desk
 from storefront.market import Market
 from storefront.pages import Pages
 
@@ -30,7 +41,8 @@ HEADERS = {
     "base-uri 'none'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    # Nothing to other sites. To ourselves, because without it browsers do not say where a form of ours came from.
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -56,8 +68,21 @@ class _Headers:
         await self._app(scope, receive, with_headers)
 
 
-def build_app(pages: Pages, market: Market, telemetry: Telemetry) -> ASGIApp:
-    """The application, ready for a server."""
+# Every address of the pages of money, by whom they are for.
+MONEY = (
+    account_pages,
+    order_pages,
+    license_pages,
+    dispute_pages,
+    treasury_pages,
+    dividend_pages,
+    member_pages,
+    operator_pages,
+)
+
+
+def build_app(pages: Pages, market: Market, telemetry: Telemetry, desk: Desk | None = None) -> ASGIApp:
+    """The application, ready for a server. desk: for who signs in; without one there are no pages of money."""
 
     def page(path: str, name: str, show: Endpoint) -> Route:
         """A page inside its span; a refusal of the market becomes a page that says so."""
@@ -101,6 +126,7 @@ def build_app(pages: Pages, market: Market, telemetry: Telemetry) -> ASGIApp:
                 page("/cooperatives/{cooperative}/proposals", "proposals", pages.proposals),
                 page("/cooperatives/{cooperative}/proposals/{proposal}", "proposal", pages.proposal),
                 page("/cooperatives/{cooperative}/offerings/{offering}", "offering", pages.offering),
+                *(route for part in MONEY if desk is not None for route in part.routes(desk)),
                 Route("/health", health),
                 Route("/live", live),
                 Route("/style.css", _file("style.css", "text/css")),

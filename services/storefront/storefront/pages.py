@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from rochdale_kit.refusals import Kind, Refusal, not_found
-from storefront import query, views, votes
+from storefront import money_words, query, views, votes
 from storefront.market import Market
 from storefront.query import Query
 
@@ -27,7 +27,8 @@ _LATEST_PROPOSALS, _PAGE_OF_PROPOSALS = 5, 20
 class Pages:
     """Answers with HTML."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, accounts: bool = False) -> None:
+        """accounts: whether people can sign in here."""
         self._market = market
         self._templates = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -37,11 +38,14 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        self._templates.globals["accounts"] = accounts
+        self._templates.globals["BALANCES"] = money_words.BALANCES
+        self._templates.filters.update(money_words.filters())
 
     async def offerings(self, request: Request) -> Response:
         asked = Query.read(request.query_params)
         found = await self._market.search(asked.request())
-        return self._page(
+        return self.page(
             "offerings.html",
             asked=asked,
             results=views.results(found, asked),
@@ -56,7 +60,7 @@ class Pages:
         details, rules, owner = await asyncio.gather(
             self._market.datasets(offering), self._market.rules_of(offering), self._market.cooperative_of(offering)
         )
-        return self._page("offering.html", offering=views.offering(offering, details, rules, owner))
+        return self.page("offering.html", offering=views.offering(offering, details, rules, owner))
 
     async def cooperative(self, request: Request) -> Response:
         id = request.path_params["cooperative"]
@@ -69,7 +73,7 @@ class Pages:
             self._market.offerings(name, request.query_params.get("page", "")),
             self._market.proposals(name, "", _LATEST_PROPOSALS),
         )
-        return self._page("cooperative.html", cooperative=views.cooperative(found, rules, offerings, proposals))
+        return self.page("cooperative.html", cooperative=views.cooperative(found, rules, offerings, proposals))
 
     async def proposals(self, request: Request) -> Response:
         id = request.path_params["cooperative"]
@@ -79,7 +83,7 @@ class Pages:
         found, page = await asyncio.gather(
             self._market.cooperative(name), self._market.proposals(name, token, _PAGE_OF_PROPOSALS)
         )
-        return self._page(
+        return self.page(
             "proposals.html",
             id=id,
             cooperative=found.display_name,
@@ -99,7 +103,7 @@ class Pages:
             self._market.board(name, token),
             self._market.governance_keys(),
         )
-        return self._page(
+        return self.page(
             "proposal.html", proposal=votes.proposal(found, owner.display_name, board, keys, not token), id=cooperative
         )
 
@@ -116,13 +120,13 @@ class Pages:
 
     def missing(self) -> Response:
         return self.error(
-            404, "This page does not exist", "There is no such offering, cooperative, proposal or page here."
+            404, "This page does not exist", "There is no such offering, cooperative, proposal, order or page here."
         )
 
     def error(self, status: int, title: str, sentence: str, headers: dict[str, str] | None = None) -> Response:
-        return self._page("error.html", status, headers, title=title, sentence=sentence)
+        return self.page("error.html", status, headers, title=title, sentence=sentence)
 
-    def _page(
+    def page(
         self, template: str, status: int = 200, headers: dict[str, str] | None = None, **values: Any
     ) -> HTMLResponse:
         # Never cached: a page must not offer what was closed a minute ago.
