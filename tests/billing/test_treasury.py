@@ -180,6 +180,23 @@ async def test_failure_23_nothing_is_sent_to_a_disabled_account_and_it_resumes_b
     await purse.one_payout(pb.PAYOUT_STATE_PAID)
 
 
+async def test_failure_23_an_account_that_is_gone_gets_nothing(closed_purse: Purse) -> None:
+    purse = closed_purse
+    await purse.start(account_check_seconds=0.2)
+    purse.hear_webhooks()
+    await purse.onboard()
+    await purse.account_becomes(pb.PAYOUT_ACCOUNT_STATE_ACTIVE)
+    async with purse.desk.database.begin() as connection:
+        await connection.exec_driver_sql("UPDATE payout_account SET stripe_account = 'acct_gone'")
+    gone = await purse.account_becomes(pb.PAYOUT_ACCOUNT_STATE_DISABLED)
+    assert "account_invalid" in gone.reason
+    await released(purse.desk, await paid_order(purse.desk, 100_000))
+    await purse.becomes(lambda one: one.available_minor == 95_000)
+    assert not await purse.payouts()
+    await purse.bank()
+    assert (await purse.one_payout(pb.PAYOUT_STATE_PENDING)).rail == pb.PAYOUT_RAIL_BANK
+
+
 async def test_failure_23_a_transfer_that_stripe_refuses_leaves_the_money_available(closed_purse: Purse) -> None:
     purse = closed_purse
     await purse.start()

@@ -16,7 +16,7 @@ from billing.config import Config
 from billing.connect import Connect
 from billing.domain import payouts, postings
 from billing.domain.ledger import PLATFORM
-from billing.domain.payout_accounts import PayoutAccount, seen
+from billing.domain.payout_accounts import PayoutAccount, SeenAccount, seen
 from billing.domain.payouts import Asked, Payout, Reversal, Transfer
 from billing.keeper import each
 from billing.rail import RailRefused
@@ -62,8 +62,12 @@ class PayingOut:
             await self.look(account)
 
     async def look(self, account: PayoutAccount) -> PayoutAccount:
-        """Asks Stripe how an account stands and keeps it. Raises RailUnavailable, RailRefused."""
-        at_rail = await self.connect.account(account.stripe_account)
+        """Asks Stripe how an account stands and keeps it. Raises RailUnavailable."""
+        try:
+            at_rail = await self.connect.account(account.stripe_account)
+        except RailRefused as refused:
+            # Closed, or no longer ours to see.
+            at_rail = SeenAccount((), refused.code, payouts_enabled=False, transfers_active=False)
         async with self._database.begin() as connection:
             locked = await store.payout_accounts.lock(connection, account.cooperative)
             assert locked is not None, "payout accounts are never deleted"

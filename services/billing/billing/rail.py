@@ -28,6 +28,8 @@ TIMEOUT_SECONDS = 10.0
 TOLERANCE_SECONDS = 300
 # Stripe's word for an id it does not know. It forgets none, so the key is of another account or mode.
 MISSING = "resource_missing"
+# Its word for a connected account that was closed, or that let go of us.
+ACCOUNT_GONE = "account_invalid"
 # To be expanded of an intent: what its charge brought.
 MONEY = "latest_charge.balance_transaction"
 _CHECKOUT = "checkout"
@@ -312,6 +314,8 @@ class Rail:
             try:
                 yield
             except (stripe.AuthenticationError, stripe.PermissionError) as error:
+                if getattr(error.error, "code", None) == ACCOUNT_GONE:
+                    raise RailRefused(ACCOUNT_GONE, str(error)) from None
                 # Our key is wrong. Nothing was done, and it is done once the key is right.
                 log.error("Stripe does not accept the key: %s", error)
                 raise RailUnavailable(str(error)) from None
