@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
 import os
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -43,6 +45,8 @@ from rochdale_kit.database import Database
 from rochdale_kit.outbox import ensure_stream, subject_of
 from rochdale_kit.server import Service
 from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey, canonical_hash, sign_hash
+from rochdale_local.nats import NatsServer
+from rochdale_local.postgres import Postgres
 
 EUR = "EUR"
 LONG_AGO = dt.datetime(2025, 6, 1, tzinfo=dt.UTC)
@@ -115,6 +119,21 @@ class Market:
         [other] = await one.join(1)
         one.second = await one.person(other, steward=True)
         return one
+
+
+@contextlib.asynccontextmanager
+async def open_market(postgres: Postgres, new_folder: Callable[[str], Path]) -> AsyncIterator[Market]:
+    """Identity and a nats-server of its own: another House's billing would share our durable consumers and take our
+    events. Billing is not started yet."""
+    server = NatsServer(new_folder("nats"), durable=False)
+    await server.start()
+    house = House(postgres, server, new_folder("house"))
+    await house.start("identity")
+    market = Market(house)
+    yield market
+    await market.stop()
+    await house.stop()
+    await server.stop()
 
 
 class Cooperative:
@@ -306,13 +325,13 @@ class Cooperative:
             rail=treasury_pb2.PAYOUT_RAIL_BANK,
             create_time=LONG_AGO,
             bank_account_id=new_id("bnk"),
-            iban_end=IBANS[2][-4:],
+            iban_end=IBANS[3][-4:],
             holder="Valley Health",
             approved_by="another steward",
             usable_time=LONG_AGO,
         )
         async with self.market.database.begin() as connection:
-            await store.payout_accounts.add_bank(connection, account.bank_account_id, account.holder, IBANS[2])
+            await store.payout_accounts.add_bank(connection, account.bank_account_id, account.holder, IBANS[3])
             await store.payout_accounts.save(connection, account)
 
     # What is asked

@@ -8,40 +8,31 @@ import signal
 import time
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 import sqlalchemy as sa
-from dividend_world import EUR, IBANS, Cooperative, Market, bare, post_and_die
-from house import House
+from dividend_world import EUR, IBANS, Cooperative, bare, open_market, post_and_die
 
 from billing import store
 from billing.domain.ledger import book_of
 from rochdale.billing.v1 import dividends_pb2 as pb
-from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
 MEMBERS = 5_912
 
 
 @pytest_asyncio.fixture(scope="module")
-async def coop(postgres: Postgres, tmp_path_factory: object) -> AsyncIterator[Cooperative]:
-    folder = tmp_path_factory.mktemp  # type: ignore[attr-defined]
-    server = NatsServer(folder("nats"), durable=False)
-    await server.start()
-    house = House(postgres, server, folder("house"))
-    await house.start("identity")
-    market = Market(house)
-    coop = await market.cooperative(await market.start())
-    # With the steward who is a member of their own, 5,912.
-    people = await coop.join(MEMBERS - 1)
-    await coop.enact(coop.policy(reserve_bps=2_000, commons_bps=300, solidarity_bps=200, equal_bps=1_500))
-    for number in (1, 2):
-        await coop.contribute(
-            coop.version(number), {member: 1 + (index * number) % 37 for index, member in enumerate(people)}
-        )
-    yield coop
-    await market.stop()
-    await house.stop()
-    await server.stop()
+async def coop(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cooperative]:
+    async with open_market(postgres, tmp_path_factory.mktemp) as market:
+        coop = await market.cooperative(await market.start())
+        # With the steward who is a member of their own, 5,912.
+        people = await coop.join(MEMBERS - 1)
+        await coop.enact(coop.policy(reserve_bps=2_000, commons_bps=300, solidarity_bps=200, equal_bps=1_500))
+        for number in (1, 2):
+            await coop.contribute(
+                coop.version(number), {member: 1 + (index * number) % 37 for index, member in enumerate(people)}
+            )
+        yield coop
 
 
 async def members_sum(coop: Cooperative) -> int:
