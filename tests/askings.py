@@ -276,6 +276,18 @@ PRIVATE: dict[str, Asking] = {
         amount=Money(amount_minor=120_000, currency="EUR"),
         bank_reference="mine",
     ),
+    "billing.RefundOrder": lambda t: billing.RefundOrderRequest(request_id=request_id(), order=t.order, reason="mine"),
+    "billing.ConfirmRefund": lambda t: billing.ConfirmRefundRequest(
+        request_id=request_id(), name=f"{t.order}/refunds/rfd_{"0" * 26}", bank_reference="mine"
+    ),
+    "billing.ListRefunds": lambda t: billing.ListRefundsRequest(order=t.order),
+    "billing.GetEvidence": lambda t: billing.GetEvidenceRequest(name=f"{t.order}/disputes/dis_{"0" * 26}"),
+    "billing.SubmitEvidence": lambda t: billing.SubmitEvidenceRequest(
+        request_id=request_id(), name=f"{t.order}/disputes/dis_{"0" * 26}"
+    ),
+    "billing.ListInvoices": lambda t: billing.ListInvoicesRequest(order=t.order),
+    "billing.GetInvoice": lambda t: billing.GetInvoiceRequest(name=f"{t.order}/invoices/inv_{"0" * 26}"),
+    "billing.IssueInvoice": lambda t: billing.IssueInvoiceRequest(request_id=request_id(), order=t.order),
     "billing.GetTreasury": lambda t: treasury.GetTreasuryRequest(parent=cooperative(t)),
     "billing.ListShares": lambda t: treasury.ListSharesRequest(parent=cooperative(t)),
     "billing.GetPayoutAccount": lambda t: treasury.GetPayoutAccountRequest(parent=cooperative(t)),
@@ -390,6 +402,7 @@ LISTS: dict[str, Asking] = {
     "licensing.ListNegotiations": lambda t: licensing.ListNegotiationsRequest(),
     "licensing.ListLicenses": lambda t: licensing.ListLicensesRequest(),
     "billing.ListOrders": lambda t: billing.ListOrdersRequest(license=t.license),
+    "billing.ListDisputes": lambda t: billing.ListDisputesRequest(),
     "access_broker.ListGrants": lambda t: broker.ListGrantsRequest(license=t.license),
     "access_broker.ProveGrants": lambda t: broker.ProveGrantsRequest(),
     "access_broker.ListProofReports": lambda t: broker.ListProofReportsRequest(),
@@ -424,6 +437,7 @@ OPEN = {
     "licensing.ClaimRegisterEntry",
     "licensing.GetKeySet",
     "billing.Reconcile",
+    "billing.ImportBankTransfers",
     "billing.SetUpPaymentMethod",
     "billing.GetPaymentMethod",
     "billing.RemovePaymentMethod",
@@ -485,6 +499,7 @@ NOT_THE_OPERATORS = [
     "licensing.AcceptNegotiation",
     "licensing.TerminateNegotiation",
     "billing.StartPayment",
+    "billing.IssueInvoice",
     "billing.StartOnboarding",
     "billing.SetBankAccount",
     "billing.RecordCost",

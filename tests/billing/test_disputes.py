@@ -117,7 +117,7 @@ async def test_evidence_is_what_was_delivered_and_is_given_once(desk: Desk) -> N
     for _ in range(3):
         await deliver(desk, order)
     await until(
-        lambda: desk.rows("SELECT listed_files FROM access_day"), lambda rows: rows and rows[0].listed_files == 3
+        lambda: desk.rows("SELECT listed_files FROM access_day"), lambda rows: bool(rows) and rows[0].listed_files == 3
     )
     await dispute(desk, order)
     opened = await seen(desk, pb.DISPUTE_STATE_NEEDS_RESPONSE)

@@ -96,7 +96,7 @@ async def test_what_is_signed_and_makes_no_sense_is_refused(desk: Desk) -> None:
 
 
 async def test_events_about_other_things_are_taken_and_not_kept(desk: Desk) -> None:
-    for type in ("customer.created", "refund.created", "payment_intents.x.y", "balance.available"):
+    for type in ("customer.created", "payout.created", "payment_intents.x.y", "balance.available"):
         assert (await send(desk, event("x_1", type, data={"object": {}}))).json() == {"received": True}
     assert not await desk.rows("SELECT 1 FROM webhook")
 

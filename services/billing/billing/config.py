@@ -7,7 +7,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 from schwifty.exceptions import SchwiftyException
 
-from billing.tax import read_table
 from rochdale_kit.config import ServiceConfig
 
 TEST_KEYS = ("sk_test_", "rk_test_")
@@ -40,13 +39,6 @@ class Config(ServiceConfig):
     platform_fee_bps: int = Field(500, ge=0, le=10_000, description="What the market keeps of a net price, in 1/100 %.")
     hold_seconds: float = Field(7 * 24 * 3600, ge=0, description="How long a share is held at least after the payment.")
     tax_table: str = Field("", description="A JSON file that says which taxes are on an order; empty for none.")
-
-    @field_validator("tax_table")
-    @classmethod
-    def _tax_table(cls, value: str) -> str:
-        if value:
-            read_table(value)
-        return value
 
     # Subscriptions.
     day_seconds: float = Field(

@@ -103,5 +103,8 @@ def read_table(path: str) -> TaxTable:
 
 
 def adapter(path: str) -> TaxAdapter:
-    """The one a setting names; empty for none."""
-    return read_table(path) if path else NoTaxes()
+    """The one a setting names; empty for none. A file that is no table stops the start, with a sentence."""
+    try:
+        return read_table(path) if path else NoTaxes()
+    except ValueError as error:
+        raise SystemExit(f"BILLING_TAX_TABLE: {path} {error}.") from None
