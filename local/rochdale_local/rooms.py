@@ -125,6 +125,10 @@ class Rooms:
                 "http_address": self._http["storefront"],
                 "catalog_address": self.address("catalog"),
                 "governance_address": self.address("governance"),
+                "identity_address": self.address("identity"),
+                "licensing_address": self.address("licensing"),
+                "billing_address": self.address("billing"),
+                "public_url": self.storefront_url,
             },
         }
         rooms = []
