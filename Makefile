@@ -35,6 +35,10 @@ year: $(VENV)/.installed ## live through a year of a cooperative's money: twelve
 test: $(VENV)/.installed ## run every test, against real PostgreSQL and nats-server
 	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
+# The same seed is the same history: what failed is played again by SEED=.
+simulate: $(VENV)/.installed ## play SEEDS=1000 random histories of money, each step audited; SEED=123456 plays one again
+	$(BIN)/python tests/money_simulation.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000) --first $(or $(FIRST),1))
+
 bench: $(VENV)/.installed ## measure, as ratios to baselines of the same run; writes bench/results
 	$(BIN)/python -m bench
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from money_history import BUYERS, CURRENCIES, DAY, HOUR, Attempt, History, License
 from money_engine import principal
+from money_history import BUYERS, CURRENCIES, DAY, HOUR, Attempt, History, License
 
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import treasury_pb2
@@ -81,7 +81,7 @@ class Acts(History):
         """A license is agreed, and billing hears of it sooner or later."""
         coop = self.cooperatives[self.random.randrange(2) if cooperative is None else cooperative]
         name, who = f"licenses/lic_{self.seed}_{self.number()}", self.random.choice(list(BUYERS))
-        currency = self.random.choice(CURRENCIES)
+        currency = "EUR" if price else self.random.choice(CURRENCIES)
         cents = price or self.random.choice((self.random.randint(100, 3000), self.random.randint(3000, 900_000)))
         monthly = self.random.random() < 0.3 if monthly is None else monthly
         terms = licensing.LicenseTerms(
@@ -271,7 +271,7 @@ class Acts(History):
         event = gateway.UsageRecorded(
             grant="grants/grt_1",
             license=license.name,
-            token_id="1",  # noqa: S106 - no secret
+            token_id="1",
             version=f"cooperatives/{license.cooperative.id}/datasets/visits/versions/1",
             sent_bytes=int(float(amount) * 1_000_000_000),
             listed_files=1,
@@ -405,9 +405,7 @@ class Acts(History):
         amount, currency = payout["amount_minor"], payout["currency"]
         if not back:
             reference = f"out-{self.seed}-{self.number()}"
-            confirm = treasury_pb2.ConfirmPayoutRequest(
-                request_id=self.request(), name=name, bank_reference=reference
-            )
+            confirm = treasury_pb2.ConfirmPayoutRequest(request_id=self.request(), name=name, bank_reference=reference)
             line = self.said.add("left the bank", reference=reference, amount=amount, currency=currency)
             if await self.operator("treasury", "ConfirmPayout", confirm) is None:
                 self.said.unsay(line)

@@ -597,7 +597,9 @@ class Auditor:
         self._to_connected = _sum((one["currency"].upper(), one["amount"] - one["amount_reversed"]) for one in sent)
         for line in self._said.all("account opened"):
             balance = await self._get("/v1/balance", line["account"])
-            there = _sum((one["currency"].upper(), one["amount"]) for one in (*balance["available"], *balance["pending"]))
+            there = _sum(
+                (one["currency"].upper(), one["amount"]) for one in (*balance["available"], *balance["pending"])
+            )
             going = [one for one in await self._list("/v1/payouts", line["account"])
                      if one["status"] in ("pending", "in_transit")]  # fmt: skip
             there = _total(there, _sum((one["currency"].upper(), one["amount"]) for one in going))
@@ -611,7 +613,9 @@ class Auditor:
         stripe = _sum((one["currency"].upper(), one["net"]) for one in self._moved.values())
         fees = _sum((one["currency"].upper(), one["fee"]) for one in self._moved.values())
         back = _sum((one["currency"].upper(), one["amount"]) for one in self._at_stripe if one["status"] != "failed")
-        taken = _sum((one["currency"].upper(), -one["amount"]) for one in self._moved.values() if one["type"] == "adjustment")
+        taken = _sum(
+            (one["currency"].upper(), -one["amount"]) for one in self._moved.values() if one["type"] == "adjustment"
+        )
         lies = _total(
             stripe, fees, back, taken, self._to_connected, self._balance(rows, "platform", "bank"),
             _sum((one["currency"], one["amount"]) for one in self._said.all("left the bank")),
@@ -630,7 +634,9 @@ class Auditor:
             inside = [one for one, at in zip(used[tally["license"]], told, strict=True)
                       if tally["period_start"] <= at < tally["period_end"]]  # fmt: skip
             # What was used after the last period is counted to it, so it may have more.
-            require(tally["used"] >= _gigabytes(inside), f"use of {tally['license']} in {tally['period_start']} is lost")
+            require(
+                tally["used"] >= _gigabytes(inside), f"use of {tally['license']} in {tally['period_start']} is lost"
+            )
             require(tally["billable"] <= tally["used"], f"{tally['license']} is billed more than was used")
             free = max(tally["billable"] - Decimal(agreed[tally["license"]]["included"]), Decimal(0))
             require(tally["billed"] <= free, f"{tally['license']} pays what is free")

@@ -202,7 +202,7 @@ class Workshop:
             nats_url="nats://127.0.0.1:1",
             identity_address="127.0.0.1:1",
             stripe_api_key="sk_test_simulation",
-            stripe_webhook_secret="whsec_of_the_simulation",  # noqa: S106 - of nothing real
+            stripe_webhook_secret="whsec_of_the_simulation",
             public_url="https://pay.example",
             tax_table=tax_table,
             payout_minimum_minor=100,

@@ -15,7 +15,19 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from money_auditor import Auditor, Said, Snapshot, Wrong
-from money_engine import ANY_DEATH, DEATHS, LOST_ANSWER, LOST_REQUEST, OPERATOR, Bench, Chaos, Died, Watch, Workshop, principal
+from money_engine import (
+    ANY_DEATH,
+    DEATHS,
+    LOST_ANSWER,
+    LOST_REQUEST,
+    OPERATOR,
+    Bench,
+    Chaos,
+    Died,
+    Watch,
+    Workshop,
+    principal,
+)
 
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit import clock

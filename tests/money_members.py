@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from authority import Authority
 from google.protobuf.message import Message
 from money_acts import IBANS, Acts
 from money_history import DAY, HOUR, Cooperative
 
-from authority import Authority
 from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale.data_gateway.v1 import events_pb2 as gateway
 from rochdale.governance.v1 import events_pb2 as governance
@@ -35,22 +35,19 @@ class MemberActs(Acts):
             equal_bps=self.random.choice((0, 3000, 10_000)),
             basis=policies.CONTRIBUTION_BASIS_RECORDS,
             member_cap_bps=self.random.choice((0, 2500)),
-            min_payout=Money(amount_minor=self.random.choice((0, 500, 20_000)), currency="EUR"),
+            min_payout=Money(amount_minor=self.random.choice((0, 500, 2500, 2500)), currency="EUR"),
             objection_seconds=3600,
         )
-        hashed = canonical_hash(policy)
+        enacted = governance.DividendPolicyEnacted(
+            cooperative=authority.name, version=1, policy=policy, effective_time=to_timestamp(self.now - DAY)
+        )
+        enacted.policy_hash = hash_of_dividend_policy(enacted)
+        enacted.signature.CopyFrom(sign_hash(authority.key, DIVIDEND_POLICY_PREFIX, enacted.policy_hash))
         version = f"cooperatives/{coop.id}/datasets/visits/versions/1"
         rows = [gateway.MemberContribution(member=name, row_count=self.random.randint(0, 900)) for name in names]
         told: list[Message] = [
             governance.CooperativeCreated(cooperative=authority.document()),
-            governance.DividendPolicyEnacted(
-                cooperative=authority.name,
-                version=1,
-                policy=policy,
-                policy_hash=hashed,
-                effective_time=to_timestamp(self.now - DAY),
-                signature=sign_hash(authority.key, DIVIDEND_POLICY_PREFIX, hashed),
-            ),
+            enacted,
             governance.MemberJoined(members=names, join_time=to_timestamp(self.now - DAY)),
             gateway.ContributionsRecorded(version=version, contributions=rows),
         ]

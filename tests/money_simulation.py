@@ -1,7 +1,7 @@
 """The simulation of money: random histories from seeds, each audited after every step.
 
-    python tests/money_simulation.py --seeds 1000          a thousand histories, in two processes
-    python tests/money_simulation.py --seed 123456         that history again, with its log
+python tests/money_simulation.py --seeds 1000          a thousand histories, in two processes
+python tests/money_simulation.py --seed 123456         that history again, with its log
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,11 +64,12 @@ class Simulation:
 
     def __init__(self, workshop: Workshop, connection: Any) -> None:
         self._workshop = workshop
-        self._connection = connection
+        self.connection = connection
 
-    async def play(self, seed: int) -> Result:
+    async def play(self, seed: int, after: Callable[[Story], Awaitable[None]] | None = None) -> Result:
+        """One history; `after` looks at what it left behind."""
         await empty(self._workshop.database)
-        history = Story(seed, self._workshop, self._connection)
+        history = Story(seed, self._workshop, self.connection)
         result = Result(histories=1)
         billing = logging.getLogger("billing")
         billing.addHandler(history.troubles)
@@ -84,6 +85,8 @@ class Simulation:
                 await history.open()
                 try:
                     await history.tell_itself()
+                    if after is not None:
+                        await after(history)
                 finally:
                     await history.close()
         except Exception as error:
@@ -147,9 +150,7 @@ def _worker(seeds: list[int], number: int, results: Any) -> None:
 def _many(seeds: list[int]) -> Result:
     """In two processes, each with a server of its own."""
     results: Any = multiprocessing.Queue()
-    workers = [
-        multiprocessing.Process(target=_worker, args=(seeds[number::2], number, results)) for number in range(2)
-    ]
+    workers = [multiprocessing.Process(target=_worker, args=(seeds[number::2], number, results)) for number in range(2)]
     for worker in workers:
         worker.start()
     total, done, waiting = Result(), {0: 0, 1: 0}, len(workers)
@@ -160,7 +161,7 @@ def _many(seeds: list[int]) -> Result:
             waiting -= 1
             continue
         number, done[number], failures = told
-        print(f"{sum(done.values())} of {len(seeds)}" + (f", {failures} failed" if failures else ""), flush=True)  # noqa: T201
+        print(f"{sum(done.values())} of {len(seeds)}" + (f", {failures} failed" if failures else ""), flush=True)
     for worker in workers:
         worker.join()
     return total
@@ -179,15 +180,15 @@ def main() -> int:
         total = _many(list(range(given.first, given.first + given.seeds)))
     seconds = time.monotonic() - begin
     for name, count in sorted(total.met.items()):
-        print(f"  {count:6} {name}")  # noqa: T201
-    print(  # noqa: T201
+        print(f"  {count:6} {name}")
+    print(
         f"{total.histories} histories, {total.steps} steps, {total.audits} audits, {seconds:.0f} s;"
         f" {len(total.failures)} failed"
     )
     for seed, wrong, log in total.failures[:5]:
-        print(f"\nseed {seed}: {wrong}\n  make simulate SEED={seed}")  # noqa: T201
+        print(f"\nseed {seed}: {wrong}\n  make simulate SEED={seed}")
         for line in log if given.seed is not None else log[-15:]:
-            print(f"    {line}")  # noqa: T201
+            print(f"    {line}")
     return 1 if total.failures else 0
 
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from money_acts import INTENT, PAID, SAVED
-from money_history import Cooperative
+from money_engine import LOST_ANSWER
+from money_history import DAY, Cooperative
 from money_members import MemberActs
 
 CHANCES = 10
@@ -20,13 +21,11 @@ class Story(MemberActs):
 
     async def tell_itself(self) -> None:
         self.rows = await self.auditor.audit()
-        if self.seed // 8 % RELENTLESS_EACH == 0:
-            self.met["relentless"] += 1
         await self.prepare()
         await self.fetch()
         themes = (
             self.refunds, self.disputes, self.short_reversal, self.returned_payout, self.subscription, self.dividends,
-            self.late_money, self.chance,
+            self.late_money, self.forgotten_keys, self.chance,
         )  # fmt: skip
         theme, relentless = self.seed % len(themes), self.seed // len(themes) % RELENTLESS_EACH == 0
         # Deaths everywhere take their time, so then nothing else happens.
@@ -53,8 +52,11 @@ class Story(MemberActs):
             if self.steps >= goal:
                 return
 
-    async def do(self, act: Callable[..., Awaitable[bool]], *given: Any, trouble: float = 0.25, **more: Any) -> bool:
-        return await self.step(act.__name__, lambda: act(*given, **more), trouble)
+    async def do(self, act: Callable[..., Awaitable[bool]], *given: Any, trouble: float = 0.25) -> bool:
+        async def acts() -> bool:
+            return await act(*given)
+
+        return await self.step(act.__name__, acts, trouble)
 
     # Beginnings
 
@@ -170,7 +172,9 @@ class Story(MemberActs):
     async def dividends(self) -> None:
         coop = await self.founded()
         number = self.cooperatives.index(coop)
-        order = await self.arrived(number, self.random.randint(500, 400_000))
+        order = await self.arrived(
+            number, self.random.choice((*(self.random.randint(500, 9000) for _ in range(3)), 300_000))
+        )
         await self.do(self.time, 4)
         await self.do(self.deliver, True)
         await self.do(self.next_month)
@@ -179,7 +183,7 @@ class Story(MemberActs):
         await self.do(self.bank_pays_members)
         if order is not None and self.random.random() < 0.7:
             await self.do(self.refund, order)
-        await self.arrived(number, self.random.randint(500, 400_000))
+        await self.arrived(number, self.random.randint(20_000, 400_000))
         await self.do(self.time, 4)
         await self.do(self.deliver, True)
         await self.do(self.next_month)
@@ -187,15 +191,49 @@ class Story(MemberActs):
         await self.do(self.go_on)
         await self.do(self.bank_pays_members)
 
+    async def start_unheard(self) -> bool:
+        """A buyer begins to pay, and Stripe's answer is lost."""
+        self.chaos.arm(LOST_ANSWER, 1)
+        return await self.start(INTENT)
+
+    async def unanswered(self, act: Callable[..., Awaitable[bool]], *given: Any) -> bool:
+        """Stripe does it, and its answer is lost for so long that it forgets the key."""
+        self.chaos.arm(LOST_ANSWER, 1)
+        await act(*given)
+        if not self.chaos.kind:
+            self.met["answer lost until its key was forgotten"] += 1
+        self.chaos.disarm()
+        return await self.pass_time(1.3 * DAY)
+
+    async def forgotten_keys(self) -> None:
+        """What is asked again after a day is looked for first."""
+        order = await self.released(0)
+        await self.do(self.time, 1.1)
+        await self.do(self.unanswered, self.treasurer, trouble=0)
+        await self.do(self.treasurer)
+        if order is not None:
+            await self.do(self.unanswered, self.refund, order, False, trouble=0)
+            await self.do(self.sweeps)
+            await self.do(self.unanswered, self.treasurer, trouble=0)
+            await self.do(self.treasurer)
+        await self.do(self.save_method)
+        await self.do(self.deliver, True)
+        await self.do(self.agree)
+        open_ones = self.orders(1)
+        if open_ones:
+            method = self.random.choice((INTENT, SAVED, SAVED))
+            await self.do(self.unanswered, self.start, method, open_ones[-1], trouble=0)
+            await self.do(self.keeper)
+
     async def late_money(self) -> None:
         """Attempts given up before their money, or word of it, arrives."""
         await self.do(self.agree)
         await self.do(self.hear, True, trouble=0)
         for _ in range(2):
-            await self.do(self.start, trouble=0.8)
-        await self.do(self.pay, "pm_card_visa")
-        await self.do(self.start)
+            await self.do(self.start_unheard, trouble=0)
+        await self.do(self.start, INTENT)
         await self.do(self.pay_orphan)
+        await self.do(self.deliver)
         await self.do(self.pay, "pm_card_visa", True)
         await self.do(self.transfer)
         await self.do(self.terminate)
