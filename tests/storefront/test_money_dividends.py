@@ -159,7 +159,7 @@ async def test_a_member_sees_their_own_line_with_its_arithmetic_and_of_others_no
     for other in (f"/{ben}/statements", f"/{ben}/statements/{run_id}", f"/{ben}/payee", f"/{stranger.name}/dividends"):
         assert "This page does not exist" in (await mine.page(other, 404)).text, other
     treasury = await mine.page(f"/{coop.name}/treasury", 403)
-    assert "Your key has no role" in treasury.text
+    assert "your key has no role for it" in treasury.text
     # A steward sees the statement at the counter, and not where it is paid.
     steward = await hallway.front.browser(coop.steward)
     assert "The member's objections" in (await steward.page(path)).text

@@ -10,10 +10,14 @@ import httpx
 import pytest
 import pytest_asyncio
 from billing_desk import Desk, Parties, until
+from license_register import Register
 from money_browser import Browser, Shopfront, open_parties, open_shopfront
 from subscription_desk import Club, per_gigabyte, start_of
 
 from rochdale.billing.v1 import billing_pb2 as pb
+from rochdale.licensing.v1 import events_pb2 as licensing_events
+from rochdale.type.v1 import pricing_pb2
+from rochdale_kit.signing import canonical_hash
 from rochdale_local.postgres import Postgres
 
 
@@ -179,6 +183,9 @@ async def test_a_transfer_on_the_bank_statement_pays_its_order(counter: Counter)
     told = await book(lines.encode())
     assert "<td>paid</td>" in told and "waits in suspense: it names no payment reference" in told
     assert "booked before" in await book(lines.encode())
+    # More than one request carries, and still one file.
+    long = "".join(f"{order.name[-6:]}-{number},1.00 EUR,{'x' * 400}\n" for number in range(1100))
+    assert (await book(long.encode())).count("waits in suspense: ") == 1100
     await desk.becomes(order, pb.ORDER_STATE_PAID)
     assert "Line 2 is not a credit. “12 apples” is not an amount" in await book(b"a,1 EUR,x\nb,12 apples,x\n", 400)
     assert "not CSV in UTF-8" in await book(b"\xff\xfe\x00", 400)
@@ -216,7 +223,7 @@ async def test_an_order_of_somebody_else_does_not_exist(counter: Counter) -> Non
     assert "There is no order yet." in (await rival.page("/orders")).text
     assert "No payment is disputed." in (await rival.page("/disputes")).text
     for path in ("/treasury", "/cooperatives/valley-health/treasury", "/cooperatives/valley-health/dividends"):
-        assert "Your key has no role that may call" in (await rival.page(path, 403)).text
+        assert "your key has no role for it" in (await rival.page(path, 403)).text
 
 
 # Subscriptions, and what is saved
@@ -237,8 +244,54 @@ async def test_use_is_shown_against_its_cap_which_the_buyer_lowers(counter: Coun
     await until(lambda: club.of(subscription), lambda now: now.usage[0].used == "17")
     sheet = await browser.page(path)
     assert sheet.meters == ["85"] and "More than 80 % of the cap is used." in sheet.text
+    await club.use(subscription.license, 4, start_of(subscription))
+    await until(lambda: club.of(subscription), lambda now: now.usage[0].HasField("reach_time"))
+    sheet = await browser.page(path)
+    assert sheet.meters == ["100"] and "The cap is reached: access stops" in sheet.text
+    assert "cap 100" in (await browser.send(sheet, "/budget", cap="")).text
     ending = await browser.send(sheet, "/cancel")
     assert "It ends with this period." in ending.text and f"{path}/cancel" not in ending.forms
+
+
+async def test_a_license_shows_its_terms_and_leads_to_its_orders(counter: Counter, shelf: Any, hall: Any) -> None:
+    desk, register = counter.desk, Register()  # type: ignore[abstract] # the storefront calls none of the rest
+    license = desk.license(40_000)
+    license.terms.offering = "cooperatives/valley-health/offerings/off_01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    license.terms.scope.territories.append("WORLD")
+    license.terms.price_plan.interval = pricing_pb2.BILLING_INTERVAL_MONTH
+    license.terms.duration_seconds = 365 * 86_400
+    license.terms_hash = canonical_hash(license.terms)
+    register.licenses[license.name] = license
+    await register.start()
+    try:
+        house, service = desk.parties.house, desk.service
+        async with open_shopfront(house, service, shelf, hall, licensing_address=register.address) as front:
+            browser = await front.browser(desk.buyer)
+            path = f"/{license.name}"
+            assert path in (await browser.page("/licenses")).links
+            assert "There is no order for it yet." in (await browser.page(path)).text
+            await desk.tell(licensing_events.LicenseAgreed(license=license))
+            order = await desk.order_of(license.name)
+            sheet = await browser.page(path)
+            assert "agreed, not yet paid" in sheet.text and "EUR 400.00, each month, in advance" in sheet.text
+            assert f"/{order.name}" in sheet.links and f"/{license.terms.offering}" in sheet.links
+            register.licenses.clear()
+            assert "There is no license yet." in (await browser.page("/licenses")).text
+            await browser.page("/licenses/lic_01ARZ3NDEKTSV4RRFFQ69G5FAV", 404)
+    finally:
+        await register.stop()
+
+
+async def test_a_rail_that_is_away_is_said_where_the_buyer_pays(counter: Counter) -> None:
+    desk, browser = counter.desk, await counter.buyer()
+    order = await desk.agree(10_000)
+    desk.simulator.faults.add("500", count=50, match="/v1/checkout")
+    try:
+        answer = await browser.post(await browser.page(f"/{order.name}"), "/pay", method="checkout")
+        assert answer.status_code in (200, 503)
+        assert "rail did not answer" in answer.text or 'role="alert"' in answer.text
+    finally:
+        desk.simulator.faults.clear()
 
 
 async def test_a_card_is_saved_on_a_page_of_stripe_and_forgotten(counter: Counter) -> None:

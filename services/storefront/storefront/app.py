@@ -111,7 +111,11 @@ def build_app(pages: Pages, market: Market, telemetry: Telemetry, desk: Desk | N
 
     async def wrong_address(_: Request, error: Exception) -> Response:
         if isinstance(error, HTTPException) and error.status_code != 404:
-            return pages.error(error.status_code, "This does not work", "This address only shows pages.")
+            return pages.error(
+                error.status_code,
+                "This does not work",
+                "This address takes no such request; start from the page that leads to it.",
+            )
         return pages.missing()
 
     async def fault(_: Request, error: Exception) -> Response:

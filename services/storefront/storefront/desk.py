@@ -202,4 +202,8 @@ class Desk:
             return self.sign_in_first(request.url.path if request.method == "GET" else "/account")
         if refusal.kind in (Kind.NOT_FOUND, Kind.UNAVAILABLE, Kind.INTERNAL):
             return self.pages.refused(refusal)
-        return self.pages.error(refusal.kind.http_status, "This cannot be done", refusal.message)
+        # Which call it was that the key has no role for tells a reader of pages nothing.
+        sentence = (
+            "It is for others: your key has no role for it." if refusal.reason == "ROLE_MISSING" else refusal.message
+        )
+        return self.pages.error(refusal.kind.http_status, "This cannot be shown or done", sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -18,8 +19,9 @@ from storefront.money_words import read_money
 
 MAX_BYTES = 1_048_576
 MAX_FIELDS = 1_100
-# As many credits as the contract takes at once; a statement that has more is sent in parts.
-CREDITS_AT_ONCE = 500
+# What the contract and the services take at once; a bank statement that has more is sent in parts.
+_CREDITS_AT_ONCE = 500
+_BYTES_AT_ONCE = 200 * 1024
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,17 @@ def read_credits(content: bytes) -> list[billing.BankTransfer]:
     if not credits:
         raise Refusal("REQUEST_INVALID", "The file has no credit in it.")
     return credits
+
+
+def parts_of(credits: Sequence[billing.BankTransfer]) -> Iterator[list[billing.BankTransfer]]:
+    """The credits in their order, in parts that one request can carry. The same credits always make the same parts."""
+    part: list[billing.BankTransfer] = []
+    size = 0
+    for credit in credits:
+        if part and (len(part) == _CREDITS_AT_ONCE or size + credit.ByteSize() > _BYTES_AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(credit)
+        size += credit.ByteSize()
+    if part:
+        yield part

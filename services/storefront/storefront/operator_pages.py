@@ -11,7 +11,7 @@ from rochdale.billing.v1 import billing_pb2
 from rochdale.billing.v1 import treasury_pb2 as pb
 from rochdale_kit.refusals import Refusal
 from storefront.desk import Desk, Visit
-from storefront.forms import CREDITS_AT_ONCE, read_credits
+from storefront.forms import parts_of, read_credits
 from storefront.treasury_pages import export_book
 
 _PAGE = 50
@@ -79,10 +79,8 @@ async def import_statement(visit: Visit) -> Response:
     if not content:
         raise Refusal("REQUEST_INVALID", "Choose the file of the bank statement first.")
     credits, matches = read_credits(content), []
-    for number, start in enumerate(range(0, len(credits), CREDITS_AT_ONCE)):
-        request = billing_pb2.ImportBankTransfersRequest(
-            request_id=f"{visit.form.request_id}-{number}", transfers=credits[start : start + CREDITS_AT_ONCE]
-        )
+    for number, part in enumerate(parts_of(credits)):
+        request = billing_pb2.ImportBankTransfersRequest(request_id=f"{visit.form.request_id}-{number}", transfers=part)
         answer = await visit.billing("ImportBankTransfers", request, patient=True)
         matches += answer.matches
     return visit.page("bank_statement.html", rows=list(zip(credits, matches, strict=True)))

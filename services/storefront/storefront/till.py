@@ -9,13 +9,15 @@ import grpc
 from rochdale.billing.v1 import billing_pb2_grpc, dividends_pb2_grpc, treasury_pb2_grpc
 from rochdale.identity.v1 import identity_pb2, identity_pb2_grpc
 from rochdale.licensing.v1 import licensing_pb2_grpc
-from rochdale_kit.channels import open_channel
+from rochdale_kit.channels import OPTIONS, open_channel
 from rochdale_kit.refusals import Kind, refusal_of, unavailable
 from rochdale_kit.telemetry import traceparent
 
 TIMEOUT_SECONDS = 10.0
 # A rail may be asked on the way, a run of a large cooperative worked out, or the books compared.
 PATIENT_SECONDS = 120.0
+# A file for a bank has about 330 bytes a payment: the 4 MiB that gRPC takes by itself end at thirteen thousand members.
+_LARGEST_FILE_BYTES = 64 * 1024 * 1024
 
 
 class Till:
@@ -24,7 +26,9 @@ class Till:
     def __init__(self, identity_address: str, billing_address: str, licensing_address: str) -> None:
         self._channels = {
             "Identity": open_channel(identity_address),
-            "Billing": open_channel(billing_address),
+            "Billing": grpc.aio.insecure_channel(
+                billing_address, options=[*OPTIONS, ("grpc.max_receive_message_length", _LARGEST_FILE_BYTES)]
+            ),
             "Licensing": open_channel(licensing_address),
         }
         # Any, because the generated stubs are typed for blocking calls.

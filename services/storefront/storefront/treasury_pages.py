@@ -53,6 +53,7 @@ async def treasury(visit: Visit) -> Response:
         waits_for_approval=account.rail == pb.PAYOUT_RAIL_BANK and not account.approved_by,
         is_bank=account.rail == pb.PAYOUT_RAIL_BANK,
         is_stripe=account.rail == pb.PAYOUT_RAIL_STRIPE,
+        can_be_paid=account.state == pb.PAYOUT_ACCOUNT_STATE_ACTIVE,
     )
 
 
