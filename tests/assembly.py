@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 
 import grpc
 from authority import Authority
+from google.protobuf.timestamp_pb2 import Timestamp
 from house import People, Person, new_secret, request_id
 
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.governance.v1 import decisions_pb2 as decisions
+from rochdale.governance.v1 import events_pb2 as events
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import governance_pb2_grpc, membership_pb2_grpc, proposals_pb2_grpc
 from rochdale.governance.v1 import membership_pb2 as membership
@@ -23,7 +25,8 @@ from rochdale.governance.v1 import proposals_pb2 as proposals
 from rochdale.identity.v1 import identity_pb2
 from rochdale.type.v1 import scope_pb2
 from rochdale.type.v1.money_pb2 import Money
-from rochdale_kit.chain import hash_of_offering, hash_of_rule, hash_of_rule_end
+from rochdale.type.v1.signature_pb2 import Signature
+from rochdale_kit.chain import hash_of_dividend_policy, hash_of_offering, hash_of_rule, hash_of_rule_end
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.refusals import Kind, refusal_of
@@ -33,7 +36,6 @@ from rochdale_kit.signing import (
     RULE_END_PREFIX,
     RULE_PREFIX,
     SigningKey,
-    canonical_hash,
     sign_hash,
 )
 
@@ -278,12 +280,21 @@ class Assembly:
                 for draft in proposal.delta.rules
             ],
             end_signatures=ends,
-            dividend_policy_signature=sign_hash(
-                key, DIVIDEND_POLICY_PREFIX, canonical_hash(proposal.delta.dividend_policy)
-            )
+            dividend_policy_signature=self.policy_signature(proposal, at)
             if proposal.delta.HasField("dividend_policy")
             else None,
         )
+
+    def policy_signature(self, proposal: proposals.Proposal, at: Timestamp) -> Signature:
+        """Of a dividend policy that members voted on."""
+        enacted = events.DividendPolicyEnacted(
+            cooperative=self.name,
+            policy=proposal.delta.dividend_policy,
+            proposal=proposal.name,
+            tally_hash=proposal.tally.tally_hash,
+            effective_time=at,
+        )
+        return sign_hash(self.authority.key, DIVIDEND_POLICY_PREFIX, hash_of_dividend_policy(enacted))
 
     async def enact(self, name: str) -> list[governance.SharingRule]:
         """Brings a passed proposal into force."""

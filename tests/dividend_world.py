@@ -39,12 +39,13 @@ from rochdale.governance.v1 import governance_pb2, membership_pb2
 from rochdale.type.v1 import dividend_policy_pb2
 from rochdale.type.v1.dividend_policy_pb2 import DividendPolicy
 from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.chain import hash_of_dividend_policy
 from rochdale_kit.clock import new_id, now, to_timestamp
 from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.database import Database
 from rochdale_kit.outbox import ensure_stream, subject_of
 from rochdale_kit.server import Service
-from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey, canonical_hash, sign_hash
+from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey, sign_hash
 from rochdale_local.nats import NatsServer
 from rochdale_local.postgres import Postgres
 
@@ -188,16 +189,15 @@ class Cooperative:
     async def enact(self, policy: DividendPolicy, at: dt.datetime = LONG_AGO, **other: Any) -> None:
         """Members decided a policy, and the cooperative signed it."""
         self.policies += 1
-        hashed = canonical_hash(policy)
         fields: dict[str, Any] = {
             "cooperative": self.name,
             "version": self.policies,
             "policy": policy,
-            "policy_hash": hashed,
             "proposal": f"{self.name}/proposals/{new_id('prp')}",
             "effective_time": to_timestamp(at),
-            "signature": sign_hash(self.key, DIVIDEND_POLICY_PREFIX, hashed),
         }
+        hashed = hash_of_dividend_policy(governance.DividendPolicyEnacted(**fields))
+        fields |= {"policy_hash": hashed, "signature": sign_hash(self.key, DIVIDEND_POLICY_PREFIX, hashed)}
         await self.market.tell(governance.DividendPolicyEnacted(**(fields | other)))
         if not other:
             await self.heard(

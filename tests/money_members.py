@@ -7,7 +7,8 @@ from typing import Any
 
 from authority import Authority
 from google.protobuf.message import Message
-from money_acts import IBANS, Acts
+from money_acts import IBANS
+from money_banks import BankActs
 from money_history import DAY, HOUR, Cooperative
 
 from rochdale.billing.v1 import dividends_pb2 as pb
@@ -15,13 +16,14 @@ from rochdale.data_gateway.v1 import events_pb2 as gateway
 from rochdale.governance.v1 import events_pb2 as governance
 from rochdale.type.v1 import dividend_policy_pb2 as policies
 from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.chain import hash_of_dividend_policy
 from rochdale_kit.clock import to_timestamp
-from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey, canonical_hash, sign_hash
+from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey, sign_hash
 
 POSTED, PAYING, CLOSED = 6, 7, 8
 
 
-class MemberActs(Acts):
+class MemberActs(BankActs):
     """A history with members in it."""
 
     async def found(self, coop: Cooperative) -> bool:

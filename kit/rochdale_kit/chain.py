@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from rochdale.access_broker.v1 import access_broker_pb2
 from rochdale.catalog.v1 import catalog_pb2
-from rochdale.governance.v1 import governance_pb2
+from rochdale.governance.v1 import events_pb2, governance_pb2
 from rochdale.licensing.v1 import licensing_pb2
 from rochdale.type.v1 import scope_pb2, signature_pb2
 from rochdale_kit.clock import from_timestamp
@@ -66,6 +66,11 @@ def hash_of_rule_end(rule: governance_pb2.SharingRule) -> str:
 def hash_of_offering(offering: catalog_pb2.Offering) -> str:
     """What offering_hash must be. Whether it is still open is not in it."""
     return canonical_hash(offering, "name", "scope", "tiers", "rule_hashes")
+
+
+def hash_of_dividend_policy(enacted: events_pb2.DividendPolicyEnacted) -> str:
+    """What policy_hash must be. Which version it is, governance counts."""
+    return canonical_hash(enacted, "cooperative", "policy", "proposal", "tally_hash", "effective_time")
 
 
 def hash_of_grant(grant: access_broker_pb2.Grant) -> str:

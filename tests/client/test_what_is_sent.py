@@ -21,11 +21,11 @@ from rochdale.client.keys import make_secret, write_key_file
 from rochdale.client.market import SERVICES
 from rochdale.client.recount import frozen_hash_of
 from rochdale.client.terms import now
-from rochdale.governance.v1 import governance_pb2, membership_pb2, proposals_pb2
+from rochdale.governance.v1 import events_pb2, governance_pb2, membership_pb2, proposals_pb2
 from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import licensing_pb2
 from rochdale.type.v1 import pricing_pb2
-from rochdale_kit import signing
+from rochdale_kit import chain, signing
 from rochdale_kit.boundary import validate
 
 VALLEY = "cooperatives/valley"
@@ -364,7 +364,14 @@ def test_a_dividend_policy_is_signed_as_billing_verifies_it(
     key = read_signing_key(tmp_path / "valley.signing.key")
     keys = signing.KeySet({key.key_id: key.private.public_key()})
     asked = clerk.last("EnactProposal")
-    hashed = signing.canonical_hash(poll.proposal.delta.dividend_policy)
+    enacted = events_pb2.DividendPolicyEnacted(
+        cooperative=poll.proposal.name.split("/proposals/")[0],
+        policy=poll.proposal.delta.dividend_policy,
+        proposal=poll.proposal.name,
+        tally_hash=poll.proposal.tally.tally_hash,
+        effective_time=asked.effective_time,
+    )
+    hashed = chain.hash_of_dividend_policy(enacted)
     assert signing.verify_hash(keys, asked.dividend_policy_signature, signing.DIVIDEND_POLICY_PREFIX, hashed)
     assert "10 %" in ran.out and "Months that end from now on" in ran.out
 

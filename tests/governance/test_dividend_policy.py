@@ -22,10 +22,11 @@ from rochdale.governance.v1 import membership_pb2 as membership
 from rochdale.governance.v1 import proposals_pb2 as pb
 from rochdale.type.v1 import dividend_policy_pb2 as policies
 from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.chain import hash_of_dividend_policy
 from rochdale_kit.clock import new_id
 from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.outbox import ensure_stream, subject_of
-from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey, canonical_hash
+from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, SigningKey
 
 CONTRIBUTED = policies.CONTRIBUTION_BASIS_RECORD_DAYS
 QUICK = quick_charter(voting_seconds=60)
@@ -92,7 +93,7 @@ async def test_members_decide_how_surplus_is_divided(house: House) -> None:
     assert passed.state == pb.PROPOSAL_STATE_ENACTED and passed.delta.dividend_policy == policy()
 
     (event,) = await told(house, assembly.name)
-    assert (event.version, event.policy, event.policy_hash) == (1, policy(), canonical_hash(policy()))
+    assert (event.version, event.policy, event.policy_hash) == (1, policy(), hash_of_dividend_policy(event))
     assert (event.proposal, event.tally_hash) == (passed.name, passed.tally.tally_hash)
     cooperative = await assembly.cooperatives_desk.GetCooperative(
         governance_pb2.GetCooperativeRequest(name=assembly.name)

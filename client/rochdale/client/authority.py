@@ -23,8 +23,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from rochdale.catalog.v1 import catalog_pb2
 from rochdale.client.refusals import MarketError
-from rochdale.governance.v1 import governance_pb2, proposals_pb2
-from rochdale.type.v1 import dividend_policy_pb2, scope_pb2, signature_pb2
+from rochdale.governance.v1 import events_pb2, governance_pb2, proposals_pb2
+from rochdale.type.v1 import scope_pb2, signature_pb2
 
 COOPERATIVE_KEY_PREFIX = b"rochdale-cooperative-key-v1"
 RULE_PREFIX = b"rochdale-rule-v1"
@@ -42,6 +42,7 @@ _RULE_FIELDS = (
     *("name", "revision", "effect", "scope", "effective_time", "expire_time"),
     *("proposal", "tally_hash", "member_recall", "emergency"),
 )
+_POLICY_FIELDS = ("cooperative", "policy", "proposal", "tally_hash", "effective_time")
 
 
 def canonical_json(message: Message, *fields: str) -> bytes:
@@ -268,9 +269,18 @@ def sign_offering(offering: catalog_pb2.Offering, key: SigningKey) -> signature_
     return key.sign(OFFERING_PREFIX, hash_of_offering(offering))
 
 
-def sign_dividend_policy(policy: dividend_policy_pb2.DividendPolicy, key: SigningKey) -> signature_pb2.Signature:
-    """The signature of a policy that members voted on."""
-    return key.sign(DIVIDEND_POLICY_PREFIX, canonical_hash(policy))
+def sign_dividend_policy(
+    proposal: proposals_pb2.Proposal, effective_time: Timestamp, key: SigningKey
+) -> signature_pb2.Signature:
+    """The signature of the policy that members voted on with this proposal, from this time on."""
+    enacted = events_pb2.DividendPolicyEnacted(
+        cooperative="/".join(proposal.name.split("/")[:2]),
+        policy=proposal.delta.dividend_policy,
+        proposal=proposal.name,
+        tally_hash=proposal.tally.tally_hash,
+        effective_time=effective_time,
+    )
+    return key.sign(DIVIDEND_POLICY_PREFIX, canonical_hash(enacted, *_POLICY_FIELDS))
 
 
 def document_is_genuine(document: signature_pb2.SignedDocument, keys: PublicKeys) -> bool:

@@ -123,7 +123,7 @@ def enact(
         effective_time=at,
         rule_signatures=[sign_rule(rule, key) for rule in rules],
         end_signatures=[sign_rule_end(_rule(market, name), at, key) for name in found.delta.end_rules],
-        dividend_policy_signature=sign_dividend_policy(found.delta.dividend_policy, key)
+        dividend_policy_signature=sign_dividend_policy(found, at, key)
         if found.delta.HasField("dividend_policy")
         else None,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rochdale.governance.v1 import events_pb2 as governance
 from rochdale.governance.v1 import governance_pb2
+from rochdale_kit.chain import hash_of_dividend_policy
 from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.refusals import Kind, Refusal
-from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, canonical_hash
+from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX
 
 
 def keys_of(cooperative: governance_pb2.Cooperative | None, name: str) -> CooperativeKeys:
@@ -48,7 +49,7 @@ def require_signed(event: governance.DividendPolicyEnacted, known: governance_pb
             "COOPERATIVE_KEY_NOT_YET_KNOWN", f"No key of {name} is known yet.", Kind.UNAVAILABLE, cooperative=name
         )
     policy = f"Version {event.version} of the dividend policy of {name}"
-    if canonical_hash(event.policy) != event.policy_hash:
+    if hash_of_dividend_policy(event) != event.policy_hash:
         raise Refusal("POLICY_HASH_MISMATCH", f"{policy} is not what its hash was made of.", Kind.STATE)
     taken = event.policy.reserve_bps + event.policy.commons_bps + event.policy.solidarity_bps
     if taken > 10_000:

@@ -66,6 +66,8 @@ def _heard() -> None:
         sa.Column("policy_hash", sa.Text, nullable=False),
         sa.Column("proposal", sa.Text, nullable=False),
         sa.Column("effective_time", TIME, nullable=False),
+        # A vote is enacted once, and its signature serves no later version.
+        sa.UniqueConstraint("cooperative", "proposal"),
     )
 
 

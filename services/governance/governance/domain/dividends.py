@@ -9,12 +9,13 @@ from rochdale.billing.v1 import events_pb2 as billing
 from rochdale.governance.v1 import events_pb2
 from rochdale.governance.v1 import proposals_pb2 as pb
 from rochdale.type.v1 import dividend_policy_pb2, signature_pb2
+from rochdale_kit.chain import hash_of_dividend_policy
 from rochdale_kit.clock import to_timestamp
 from rochdale_kit.cooperative_keys import CooperativeKeys
 from rochdale_kit.dividend_words import WHOLE_BPS, percent, policy_lines
 from rochdale_kit.money import format_money, require_currency
 from rochdale_kit.refusals import Kind, Refusal
-from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX, canonical_hash
+from rochdale_kit.signing import DIVIDEND_POLICY_PREFIX
 
 
 def check_policy(policy: dividend_policy_pb2.DividendPolicy, cooperative: str) -> None:
@@ -50,8 +51,16 @@ def enacted(
     keys: CooperativeKeys,
 ) -> events_pb2.DividendPolicyEnacted:
     """The policy of a passed proposal, as it is kept and told. Refuses with SIGNATURE_INVALID any but the latest key's."""
-    policy = proposal.delta.dividend_policy
-    hashed = canonical_hash(policy)
+    policy = events_pb2.DividendPolicyEnacted(
+        cooperative=keys.cooperative,
+        version=version,
+        policy=proposal.delta.dividend_policy,
+        proposal=proposal.name,
+        tally_hash=proposal.tally.tally_hash,
+        effective_time=to_timestamp(effective),
+        signature=signature,
+    )
+    policy.policy_hash = hashed = hash_of_dividend_policy(policy)
     if signature.key_id != keys.latest_id or not keys.verify(signature, DIVIDEND_POLICY_PREFIX, hashed, effective):
         raise Refusal(
             "SIGNATURE_INVALID",
@@ -60,16 +69,7 @@ def enacted(
             name=proposal.name,
             policy_hash=hashed,
         )
-    return events_pb2.DividendPolicyEnacted(
-        cooperative=keys.cooperative,
-        version=version,
-        policy=policy,
-        policy_hash=hashed,
-        proposal=proposal.name,
-        tally_hash=proposal.tally.tally_hash,
-        effective_time=to_timestamp(effective),
-        signature=signature,
-    )
+    return policy
 
 
 def require_no_signature(proposal: pb.Proposal, signature: signature_pb2.Signature) -> None:

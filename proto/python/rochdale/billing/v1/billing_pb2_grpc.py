@@ -200,7 +200,8 @@ class BillingServiceServicer:
 
     def RefundOrder(self, request, context):
         """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
-        with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+        with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, AMOUNT_NOT_CHARGEABLE (the
+        currency has digits that cards do not), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

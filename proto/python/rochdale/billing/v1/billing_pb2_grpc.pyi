@@ -60,7 +60,8 @@ class BillingServiceStub:
     """
     RefundOrder: _grpc.UnaryUnaryMultiCallable[_billing_pb2.RefundOrderRequest, _billing_pb2.Refund]
     """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
-    with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+    with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, AMOUNT_NOT_CHARGEABLE (the
+    currency has digits that cards do not), REQUEST_ID_REUSED.
     """
     ConfirmRefund: _grpc.UnaryUnaryMultiCallable[_billing_pb2.ConfirmRefundRequest, _billing_pb2.Refund]
     """An operator says that a refund was paid by bank: that of an order paid so, or one the rail could not give back. A
@@ -135,7 +136,8 @@ class BillingServiceAsyncStub(BillingServiceStub):
     """
     RefundOrder: _aio.UnaryUnaryMultiCallable[_billing_pb2.RefundOrderRequest, _billing_pb2.Refund]  # type: ignore[assignment]
     """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
-    with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+    with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, AMOUNT_NOT_CHARGEABLE (the
+    currency has digits that cards do not), REQUEST_ID_REUSED.
     """
     ConfirmRefund: _aio.UnaryUnaryMultiCallable[_billing_pb2.ConfirmRefundRequest, _billing_pb2.Refund]  # type: ignore[assignment]
     """An operator says that a refund was paid by bank: that of an order paid so, or one the rail could not give back. A
@@ -249,7 +251,8 @@ class BillingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_billing_pb2.Refund, _abc.Awaitable[_billing_pb2.Refund]]:
         """A steward of the seller, or an operator, gives money back. A retry gets the same refund, brought up to date. Refuses
-        with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, REQUEST_ID_REUSED.
+        with NOT_FOUND, ORDER_NOT_PAID, REFUND_TOO_LARGE, CURRENCY_MISMATCH, ORDER_DISPUTED, AMOUNT_NOT_CHARGEABLE (the
+        currency has digits that cards do not), REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod

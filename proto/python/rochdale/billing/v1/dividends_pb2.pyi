@@ -118,7 +118,7 @@ class DividendPolicyVersion(_message.Message):
     name: _builtins.str
     """Resource name, "cooperatives/{cooperative}/dividendPolicies/{version}"."""
     policy_hash: _builtins.str
-    """SHA-256 over its canonical JSON."""
+    """What the cooperative signed: see DividendPolicyEnacted of governance."""
     proposal: _builtins.str
     """The proposal members voted on."""
     @_builtins.property

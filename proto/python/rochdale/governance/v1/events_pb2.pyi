@@ -379,7 +379,9 @@ class DividendPolicyEnacted(_message.Message):
     version: _builtins.int
     """Counts the cooperative's policies, from 1."""
     policy_hash: _builtins.str
-    """SHA-256 over the canonical JSON of the policy."""
+    """SHA-256 over the canonical JSON of cooperative, policy, proposal, tally_hash and effective_time: what was signed for
+    one vote says nothing about another.
+    """
     proposal: _builtins.str
     """The proposal members voted on."""
     tally_hash: _builtins.str
