@@ -49,6 +49,7 @@ from billing.service.dividends import DividendService
 from billing.service.treasury import TreasuryService
 from billing.settlement import Settlement
 from billing.tax import adapter
+from billing.unclaimed import Unclaimed
 from billing.webhooks import Inbox
 from rochdale.identity.v1 import identity_pb2
 from rochdale.licensing.v1 import events_pb2 as licensing_events
@@ -206,6 +207,7 @@ class Workshop:
             public_url="https://pay.example",
             tax_table=tax_table,
             payout_minimum_minor=100,
+            unclaimed_seconds=40 * 86_400,
             payer_holder="Rochdale",
             payer_iban="NL91ABNA0417164300",
         )
@@ -288,6 +290,7 @@ class Engine:
             "asked back": self.paying_out.recover,
             "renewing": self.renewing.step,
             "saving": self.saving.look,
+            "unclaimed": Unclaimed(database, config.unclaimed_seconds, 1).set_apart,
             "webhooks": self.webhooks,
         }
 

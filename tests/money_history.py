@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
-from money_auditor import Auditor, Said, Snapshot, Wrong
+from money_auditor import Auditor
 from money_engine import (
     ANY_DEATH,
     DEATHS,
@@ -28,6 +28,7 @@ from money_engine import (
     Workshop,
     principal,
 )
+from money_reading import Said, Snapshot, Wrong
 
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit import clock

@@ -14,6 +14,14 @@ CHANCES = 10
 TRIES = 60
 # In each theme one history of so many dies in every stretch of everything it does.
 RELENTLESS_EACH = 16
+# How likely each act is.
+CHANCES_OF = {
+    "agree": 3, "start": 6, "pay": 7, "pay_orphan": 1, "transfer": 3, "match": 3, "use": 4, "refund": 4,
+    "refund_fails": 2, "refund_by_bank": 2, "dispute": 3, "rule": 3, "bank_file": 3, "bank_answers": 4,
+    "account_acts": 1, "treasurer": 9, "keeper": 4, "sweeps": 3, "renew": 3, "reconcile": 1, "time": 9, "deliver":
+    8, "hear": 2, "terminate": 1, "save_method": 1, "divide": 3, "go_on": 3, "bank_pays_members": 3, "cost": 1,
+    "change_subscription": 2,
+}  # fmt: skip
 
 
 class Story(MemberActs):
@@ -36,19 +44,10 @@ class Story(MemberActs):
         await self.finish()
 
     async def by_chance(self) -> None:
-        acts = {
-            self.agree: 3, self.start: 6, self.pay: 7, self.pay_orphan: 1, self.transfer: 3, self.match: 3, self.use: 4,
-            self.refund: 4, self.refund_fails: 2, self.refund_by_bank: 2, self.dispute: 3, self.rule: 3,
-            self.bank_file: 3, self.bank_answers: 4, self.account_acts: 1, self.treasurer: 9, self.keeper: 4,
-            self.sweeps: 3, self.renew: 3, self.reconcile: 1, self.time: 9, self.deliver: 8, self.hear: 2,
-            self.terminate: 1, self.save_method: 1, self.divide: 3, self.go_on: 3, self.bank_pays_members: 3,
-            self.cost: 1,
-        }  # fmt: skip
-        names, weights = list(acts), list(acts.values())
         goal = self.steps + CHANCES
         for _ in range(TRIES):
-            act = self.random.choices(names, weights)[0]
-            await self.step(act.__name__, act)
+            name = self.random.choices(list(CHANCES_OF), list(CHANCES_OF.values()))[0]
+            await self.step(name, getattr(self, name))
             if self.steps >= goal:
                 return
 
@@ -153,6 +152,7 @@ class Story(MemberActs):
         if order is None:
             return
         license = self.license_of(order)
+        await self.do(self.change_subscription)
         for _ in range(2):
             await self.do(self.use, license, self.random.choice(("7", "25")))
             await self.do(self.time, 32)

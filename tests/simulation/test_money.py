@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from money_auditor import Auditor, Wrong
+from money_auditor import Auditor
 from money_engine import AFTER_COMMIT, AFTER_RAIL, BEFORE_COMMIT, BEFORE_RAIL, DEATHS
+from money_reading import Wrong
 from money_simulation import Result, Simulation, simulation
 from money_story import Story
 
