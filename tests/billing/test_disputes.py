@@ -130,6 +130,10 @@ async def test_evidence_is_what_was_delivered_and_is_given_once(desk: Desk) -> N
             metadata=(await desk.parties.house.steward("other-health")).metadata,
         )
     request = pb.SubmitEvidenceRequest(request_id=request_id(), name=opened.name, statement="winning_evidence")
+    desk.simulator.faults.add("500", count=100, match="/v1/disputes")
+    async with refused("RAIL_UNAVAILABLE"):
+        await desk.stub.SubmitEvidence(request, metadata=steward)
+    desk.simulator.faults.clear()
     given = await desk.stub.SubmitEvidence(request, metadata=steward)
     assert given.HasField("evidence_time")
     assert await desk.stub.SubmitEvidence(request, metadata=steward) == given

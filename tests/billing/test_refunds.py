@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from treasury_desk import balances, deliver, paid_order, refund, released, settles
 
-from billing.domain.postings import Sale, split
+from billing.domain.postings import BANK, Sale, split
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.type.v1.money_pb2 import Money
 
@@ -68,6 +68,15 @@ async def test_what_is_left_bounds_what_goes_back(desk: Desk) -> None:
         await refund(desk, await desk.agree())
 
 
+async def test_a_card_gets_back_nothing_that_it_cannot_count(desk: Desk) -> None:
+    order = await paid_order(desk, 10_000, currency="KWD")
+    async with refused("AMOUNT_NOT_CHARGEABLE"):
+        await refund(desk, order, 1_234)
+    assert not (await desk.order(order)).refunded.amount_minor, "nothing waits for an answer that never comes"
+    await refund(desk, order, 1_230)
+    await settles(desk, order)
+
+
 async def test_eight_refunds_at_once_give_back_no_more_than_was_paid(desk: Desk) -> None:
     order = await paid_order(desk, 10_000)
     tried = await asyncio.gather(*(refund(desk, order, 3_000) for _ in range(8)), return_exceptions=True)
@@ -101,6 +110,9 @@ async def test_a_card_that_sends_it_back_leaves_a_credit_that_an_operator_pays(d
     assert done.state == pb.REFUND_STATE_SUCCEEDED
     now = await balances(desk, "platform")
     assert now["buyer:acme:credit"] == 0 and now["bank"] == -1_000
+    # From now on it is the bank's: a webhook that says late that the card sent it back must not have it paid twice.
+    (row,) = await desk.rows("SELECT rail, state FROM refund")
+    assert (row.rail, row.state) == (BANK, pb.REFUND_STATE_SUCCEEDED)
     async with refused("REFUND_SETTLED"):
         confirm.request_id = request_id()
         await desk.stub.ConfirmRefund(confirm, metadata=desk.operator.metadata)

@@ -17,11 +17,14 @@ from billing.domain.ledger import Journal, book_of
 from billing.domain.payout_accounts import PayoutAccount
 from billing.paying_out import PayingOut
 from billing.rail import RailRefused, RailUnavailable
+from billing.webhooks import is_id
 from rochdale_kit.clock import now
 from rochdale_kit.database import Database
 from rochdale_kit.refusals import Kind, Refusal
 
 log = logging.getLogger(__name__)
+
+_PAYOUT = "payout."
 
 
 def read(body: bytes, live: bool) -> tuple[str, str, str]:
@@ -33,9 +36,10 @@ def read(body: bytes, live: bool) -> tuple[str, str, str]:
         event: Any = json.loads(body)
         texts = (event["type"], event.get("account") or "", event["data"]["object"].get("id", ""))
         mode = event["livemode"]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         texts, mode = (None, None, None), None
-    if not all(isinstance(text, str) for text in texts) or not isinstance(mode, bool):
+    readable = all(isinstance(text, str) for text in texts) and isinstance(mode, bool)
+    if not readable or (texts[0].startswith(_PAYOUT) and not is_id(texts[2])):
         raise Refusal("WEBHOOK_UNREADABLE", "The body is not an event.", Kind.INVALID)
     if mode is not live or not texts[1]:
         log.error("a webhook of another mode, or of no account, was signed with our secret for connected accounts")
@@ -60,7 +64,7 @@ class Hints:
             log.warning("Stripe tells of %s, which is no cooperative's", stripe_account)
             return
         try:
-            if type.startswith("payout."):
+            if type.startswith(_PAYOUT):
                 await self.apply(account, await self._connect.payout(stripe_account, object_id))
             # A payout that failed stops the account too.
             await self._paying_out.look(account)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing import invoicing, standing, store
 from billing.attempts import Attempts
 from billing.domain import postings, refunds
-from billing.domain.ledger import PLATFORM
+from billing.domain.ledger import PLATFORM, accounts_of_shares
 from billing.domain.orders import Order
 from billing.domain.refunds import Refund, SeenRefund
 from billing.domain.shares import Share
@@ -20,8 +20,10 @@ from billing.returns import Returns
 from billing.settlement import Also
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import events_pb2
+from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.clock import new_id, now
 from rochdale_kit.database import Database
+from rochdale_kit.money import to_stripe_amount
 from rochdale_kit.outbox import announce
 
 log = logging.getLogger(__name__)
@@ -102,10 +104,16 @@ class Refunding:
 async def decide(
     connection: AsyncConnection, order: Order, amount_minor: int, reason: str, requested_by: str
 ) -> Refund:
-    """Writes a refund down: from here the money is the buyer's, wherever it lies. The caller holds the order's lock."""
+    """Writes a refund down: from here the money is the buyer's, wherever it lies. The caller holds the order's lock.
+
+    Refuses with AMOUNT_NOT_CHARGEABLE.
+    """
     at = now()
     share = await store.shares.lock(connection, order.id)
     assert share is not None, "what was paid has its share"
+    if share.rail == postings.STRIPE:
+        # A card gets no fils back, and what is decided is asked of the rail for ever.
+        to_stripe_amount(Money(amount_minor=amount_minor, currency=order.amount.currency))
     taken, parts = await take_back(connection, order, share, amount_minor)
     refund = Refund(
         id=new_id("rfd"),
@@ -130,16 +138,16 @@ async def decide(
 async def take_back(
     connection: AsyncConnection, order: Order, share: Share, amount_minor: int
 ) -> tuple[postings.Sources, postings.Parts]:
-    """Who bears an amount, and where the cooperative's part is; what is available is held until it is posted."""
+    """Who bears an amount, and where the cooperative's part is, which is held until it is posted."""
     parts = postings.split(share.sale(), order.refunded_minor, amount_minor)
-    available = f"coop:{share.cooperative}:available"
-    held = await store.ledger.hold(connection, PLATFORM, [available], order.amount.currency)
+    codes = accounts_of_shares(share.cooperative)
+    held = await store.ledger.hold(connection, PLATFORM, codes, order.amount.currency)
     taken = postings.sources(
         parts,
         released=share.released,
         is_frozen=share.frozen,
         reserve_minor=share.reserve_minor,
-        available_minor=held[available],
+        available_minor=held[f"coop:{share.cooperative}:available"],
     )
     return taken, parts
 

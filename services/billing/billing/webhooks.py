@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt
 import json
 import logging
+import re
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,7 +23,7 @@ from billing.saving import Saving
 from billing.settlement import Also, Settlement
 from billing.store.webhooks import Webhook
 from rochdale_kit.clock import now
-from rochdale_kit.database import LOST, Database
+from rochdale_kit.database import Database, is_lost
 from rochdale_kit.refusals import Kind, Refusal
 from rochdale_kit.telemetry import Telemetry
 
@@ -34,6 +35,7 @@ LEASE = dt.timedelta(seconds=25)
 FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS = 0.5, 3600.0
 # As long as Stripe itself repeats a webhook. What nobody knew by then was never ours.
 KEEP_UNKNOWN = dt.timedelta(days=3)
+_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KINDS = ("payment_intent", "checkout.session", "charge", "refund", "charge.dispute")
 
 
@@ -41,6 +43,11 @@ def kind_of(type: str) -> str | None:
     """Which kind of object an event type is about; None for one that says nothing about a payment or what becomes of it."""
     kind = type.rsplit(".", 1)[0]
     return next((known for known in _KINDS if kind == known), None)
+
+
+def is_id(text: str) -> bool:
+    """Whether Stripe could have made it. It becomes part of an address of its API, where "." would be another address."""
+    return _ID.fullmatch(text) is not None
 
 
 def read(body: bytes, live: bool) -> tuple[str, str, str]:
@@ -54,9 +61,10 @@ def read(body: bytes, live: bool) -> tuple[str, str, str]:
         mode, account = event["livemode"], event.get("account")
         # Some events are about things without an id, such as a balance.
         texts = (event_id, type, object.get("id", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         texts, mode, account = (None, None, None), None, None
-    if not all(isinstance(text, str) for text in texts) or not isinstance(mode, bool):
+    readable = all(isinstance(text, str) for text in texts) and isinstance(mode, bool)
+    if not readable or (kind_of(texts[1]) is not None and not is_id(texts[2])):
         raise Refusal("WEBHOOK_UNREADABLE", "The body is not an event.", Kind.INVALID)
     if mode is not live or account:
         log.error("a webhook of another mode or account was signed with our secret: %s", texts[0])
@@ -101,7 +109,9 @@ class Inbox:
             try:
                 if not await self._next():
                     await self._wait()
-            except LOST as error:
+            except Exception as error:
+                if not is_lost(error):
+                    raise
                 log.warning("webhooks wait for the database: %s", error)
                 await asyncio.sleep(0.5)
 
@@ -138,9 +148,9 @@ class Inbox:
             await self._put_off(webhook, "rail unavailable")
         except RailRefused as refused:
             await self._put_off(webhook, refused.code)
-        except LOST:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_lost(error):
+                raise
             # A fault of ours must not end the process each time the hint comes up; it is put off, and the log says so.
             log.exception("webhook %s about %s failed", webhook.event_id, webhook.object_id)
             await self._put_off(webhook, "failed")

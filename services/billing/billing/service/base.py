@@ -21,7 +21,7 @@ from billing.settlement import Settlement
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit.database import Database
 from rochdale_kit.identity import caller, roles
-from rochdale_kit.refusals import not_found
+from rochdale_kit.refusals import Refusal, not_found
 
 READERS = roles(identity_pb2.ROLE_BUYER, identity_pb2.ROLE_STEWARD, identity_pb2.ROLE_OPERATOR)
 # Each round gives up the attempt it found; more than a few in a row are a fight that waiting ends.
@@ -96,3 +96,10 @@ async def visible(connection: AsyncConnection, order_name: str, asked: str) -> O
     if order is None:
         raise not_found(asked)
     return order
+
+
+def trimmed(bank_reference: str) -> str:
+    """Spaces around a reference are a slip of the hand, and must not make a second one of it."""
+    if trimmed := bank_reference.strip():
+        return trimmed
+    raise Refusal("REQUEST_INVALID", "bank_reference: must not be blank.", field="bank_reference", rule="blank")

@@ -42,8 +42,12 @@ class Disputes(Parts):
     async def SubmitEvidence(self, request: pb.SubmitEvidenceRequest, context: Context) -> pb.Dispute:
         dispute, order = await self._of_seller(request.name)
         async with self._database.begin() as connection:
-            if earlier := await first_answer(connection, caller().organization, request, pb.Dispute):
-                return earlier
+            # Not claimed yet: until the rail has the evidence there is no answer to keep, and a retry goes on.
+            nested = await connection.begin_nested()
+            earlier = await first_answer(connection, caller().organization, request, pb.Dispute)
+            await nested.rollback()
+        if earlier is not None:
+            return earlier
         if dispute.state != pb.DISPUTE_STATE_NEEDS_RESPONSE or dispute.evidence_time is not None:
             raise disputes.not_open(dispute)
         try:
@@ -52,8 +56,9 @@ class Disputes(Parts):
         except (RailUnavailable, RailRefused):
             raise rail_unavailable(order, self._cards) from None
         async with self._database.begin() as connection:
-            await remember(connection, caller().organization, request, answered.resource())
-        return answered.resource()
+            if first := await first_answer(connection, caller().organization, request, pb.Dispute):
+                return first
+            return await remember(connection, caller().organization, request, answered.resource())
 
     async def _of_seller(self, name: str) -> tuple[Dispute, Order]:
         """A dispute of an order the caller sells, or any for the market itself."""

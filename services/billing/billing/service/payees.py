@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing import store
 from billing.domain.dividend_policies import keys_of
 from billing.domain.dividend_runs import UNCLASSIFIED
-from billing.domain.payment_files import checked_iban
+from billing.domain.payment_files import checked_holder, checked_iban
 from billing.service.base import Context
 from billing.service.dividend_base import DividendParts, of_member, person, steward_of
 from billing.store.payees import Account
@@ -33,10 +33,11 @@ class Payees(DividendParts):
                 known = await store.payees.get(connection, member_id)
                 return _payee(request.parent, known) if known is not None else pb.Payee(name=f"{request.parent}/payee")
             iban = request.iban.replace(" ", "")
+            holder = ""
             if iban:
-                iban = checked_iban(iban)
+                iban, holder = checked_iban(iban), checked_holder(request.holder)
             known = await store.payees.get(connection, member_id, lock=True)
-            account = _named(known, iban, request.holder.strip() if iban else "", at, self._config.cooling_off_seconds)
+            account = _named(known, iban, holder, at, self._config.cooling_off_seconds)
             await store.payees.save(connection, member_id, account)
             if iban:
                 await claim(connection, request.parent.split("/")[1], member_id, at)

@@ -10,7 +10,7 @@ from billing.domain import orders, postings, refunds
 from billing.domain.refunds import Refund
 from billing.rail import RailUnavailable
 from billing.refunding import decide
-from billing.service.base import READERS, Context, Parts, last, organization, visible
+from billing.service.base import READERS, Context, Parts, last, organization, trimmed, visible
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import events_pb2
 from rochdale.identity.v1 import identity_pb2
@@ -66,9 +66,10 @@ class Refunds(Parts):
             if not waits and before.state != pb.REFUND_STATE_FAILED:
                 raise refunds.settled(before)
             after = replace(before, state=pb.REFUND_STATE_SUCCEEDED, settle_time=at, rail=postings.BANK)
-            if not await store.transfers.claim(connection, request.bank_reference, order.id, caller().key, at):
-                raise orders.bank_reference_used(request.bank_reference)
-            left = postings.Movement(postings.BANK, request.bank_reference, after.amount)
+            reference = trimmed(request.bank_reference)
+            if not await store.transfers.claim(connection, reference, order.id, caller().key, at):
+                raise orders.bank_reference_used(reference)
+            left = postings.Movement(postings.BANK, reference, after.amount)
             paid = postings.refund_paid(after.id, after.buyer, after.amount, left, at)
             await store.ledger.post(connection, paid)
             await store.refunds.save(connection, after)

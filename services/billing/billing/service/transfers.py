@@ -13,7 +13,7 @@ from billing.domain.ledger import Journal
 from billing.domain.orders import Order
 from billing.domain.payments import Payment
 from billing.domain.references import references_in
-from billing.service.base import Context, Occupied, Parts, visible
+from billing.service.base import Context, Occupied, Parts, trimmed, visible
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.identity.v1 import identity_pb2
 from rochdale_kit.clock import new_id, now
@@ -51,7 +51,7 @@ class Transfers(Parts):
                 orders.check_open(locked)
                 require_currency(request.amount.currency)
                 orders.check_transfer(locked, request.amount)
-                reference = _trimmed(request.bank_reference)
+                reference = trimmed(request.bank_reference)
                 waited = False
                 if not await store.transfers.claim(
                     connection, reference, locked.id, caller().key, at, amount=request.amount
@@ -133,7 +133,7 @@ class Transfers(Parts):
             return await self._suspend(transfer, refused.reason)
 
     async def _match(self, transfer: pb.BankTransfer) -> pb.BankTransferMatch:
-        reference, at = _trimmed(transfer.bank_reference), now()
+        reference, at = trimmed(transfer.bank_reference), now()
         named = references_in(transfer.text)
         async with self._database.read() as connection:
             if (known := await store.transfers.get(connection, reference)) is not None:
@@ -157,7 +157,7 @@ class Transfers(Parts):
         return await self._suspend(transfer, reason)
 
     async def _suspend(self, transfer: pb.BankTransfer, reason: str) -> pb.BankTransferMatch:
-        reference, at = _trimmed(transfer.bank_reference), now()
+        reference, at = trimmed(transfer.bank_reference), now()
         async with self._database.begin() as connection:
             if not await store.transfers.claim(
                 connection,
@@ -200,14 +200,7 @@ def _why_not(order: Order, transfer: pb.BankTransfer) -> str | None:
 
 
 def _check(transfer: pb.BankTransfer) -> None:
-    _trimmed(transfer.bank_reference)
+    trimmed(transfer.bank_reference)
     require_currency(transfer.amount.currency)
     if not transfer.amount.amount_minor:
         raise Refusal("REQUEST_INVALID", "amount: a credit is more than zero.", field="amount", rule="zero")
-
-
-def _trimmed(bank_reference: str) -> str:
-    """Spaces around a reference are a slip of the hand, and must not make a second one of it."""
-    if trimmed := bank_reference.strip():
-        return trimmed
-    raise Refusal("REQUEST_INVALID", "bank_reference: must not be blank.", field="bank_reference", rule="blank")

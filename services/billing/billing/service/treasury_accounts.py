@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from billing import store
 from billing.domain import payments, payout_accounts
-from billing.domain.payment_files import checked_iban
+from billing.domain.payment_files import checked_holder, checked_iban
 from billing.domain.payout_accounts import PayoutAccount
 from billing.paying_out import abandon
 from billing.rail import RailRefused, RailUnavailable
@@ -16,7 +16,7 @@ from rochdale.billing.v1 import treasury_pb2 as pb
 from rochdale_kit.clock import new_id, now
 from rochdale_kit.database import first_answer, remember
 from rochdale_kit.identity import caller
-from rochdale_kit.refusals import Refusal, not_found
+from rochdale_kit.refusals import not_found
 
 log = logging.getLogger(__name__)
 
@@ -85,9 +85,7 @@ class PayoutAccounts(TreasuryParts):
 
     async def SetBankAccount(self, request: pb.SetBankAccountRequest, context: Context) -> pb.PayoutAccount:
         cooperative, at = own(request.parent), now()
-        iban, holder = checked_iban(request.iban), request.holder.strip()
-        if not holder or not holder.isprintable():
-            raise Refusal("REQUEST_INVALID", "holder: must be a name.", field="holder", rule="printable")
+        iban, holder = checked_iban(request.iban), checked_holder(request.holder)
         async with self._database.begin() as connection:
             if earlier := await first_answer(connection, caller().organization, request, pb.PayoutAccount):
                 return earlier

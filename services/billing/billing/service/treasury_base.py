@@ -40,6 +40,7 @@ class TreasuryParts:
         self._public_url = config.public_url
         self._platform_country = config.platform_country
         self._cooling = dt.timedelta(seconds=config.cooling_off_seconds)
+        self._delivery_deadline = dt.timedelta(seconds=config.delivery_deadline_seconds)
         self._payout_every = dt.timedelta(seconds=config.payout_seconds)
         self._minimum_minor = max(1, config.payout_minimum_minor)
         self._payer = Account(config.payer_holder, config.payer_iban) if config.payer_iban else None

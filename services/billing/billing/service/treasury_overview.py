@@ -99,8 +99,9 @@ class Overview(TreasuryParts):
         name, size = f"shares?{cooperative}&{request.state}", paging.size(request.page_size)
         position = paging.decode(name, request.page_token, str)
         async with self._database.read() as connection:
+            before = str(position[0]) if position else None
             rows = await store.releases.page(
-                connection, cooperative, str(position[0]) if position else None, size + 1, request.state
+                connection, cooperative, before, size + 1, request.state, self._delivery_deadline
             )
         shown, token = paging.page(name, rows, size, lambda one: (one.share.id,))
         return pb.ListSharesResponse(shares=[one.resource(at) for one in shown], next_page_token=token)

@@ -64,7 +64,7 @@ async def save(connection: AsyncConnection, refund: Refund) -> None:
     await connection.execute(
         _table.update()
         .where(_table.c.id == refund.id)
-        .values(state=refund.state, rail_id=refund.rail_id, settle_time=refund.settle_time)
+        .values(state=refund.state, rail=refund.rail, rail_id=refund.rail_id, settle_time=refund.settle_time)
     )
 
 
