@@ -195,7 +195,7 @@ def unit_price(text: str, currency: str) -> str:
 
 
 def when(stamp: Timestamp) -> str:
-    """A time in UTC, to the minute; empty when there is none."""
+    """A time in UTC; empty when there is none."""
     return moment(stamp) if stamp.seconds or stamp.nanos else ""
 
 
@@ -208,7 +208,7 @@ def filled(usage: billing.MeterUsage) -> int:
     """How much of a cap was used, in percent, at most 100; 0 without a cap."""
     try:
         used, cap = Decimal(usage.used or "0"), Decimal(usage.cap or "0")
-        return min(100, int(100 * used / cap)) if cap > 0 else (100 if usage.cap else 0)
+        return max(0, min(100, int(100 * used / cap))) if cap > 0 else (100 if usage.cap else 0)
     except ArithmeticError:
         return 0
 
