@@ -40,7 +40,9 @@ class Auditor(MemberAudit):
     async def final(self) -> None:
         """After all was heard and done: nothing waits, and Stripe's objects are ours one by one. Raises Wrong."""
         rows = await self.audit()
-        require(not self.unbooked, f"Stripe moved, and nobody booked: {list(self.unbooked.values())}")
+        await self._disputes_at_stripe(rows)
+        unbooked = [one for one in self.unbooked.values() if one["source"] not in self._beyond]
+        require(not unbooked, f"Stripe moved, and nobody booked: {unbooked}")
         charges = {one["id"]: one for one in await self._list("/v1/charges") if one["status"] == "succeeded"}
         known = {one["charge_id"]: one for one in rows.payments if one["charge_id"]}
         same("charges", set(charges), set(known))
@@ -50,7 +52,9 @@ class Auditor(MemberAudit):
             same(f"amount of {id}", (charge["amount"], charge["currency"].upper()),
                  (order["amount_minor"], order["currency"]))  # fmt: skip
             sale = any(share["charge_id"] == id for share in rows.shares)
-            require(sale != bool(payment["refund_id"]), f"{id} paid an order or went back, not both and not neither")
+            stuck = id in self._beyond.values() and payment["refund_due"]
+            back = bool(payment["refund_id"]) or stuck
+            require(sale != back, f"{id} paid an order or went back, not both and not neither")
         await self._refunds_at_stripe(rows)
         await self._transfers_at_stripe(rows)
         same("waiting transfers", [one["id"] for one in rows.transfers if one["state"] == 1 and self._by_stripe(rows, one)],
@@ -62,6 +66,20 @@ class Auditor(MemberAudit):
     @staticmethod
     def _by_stripe(rows: Snapshot, transfer: Any) -> bool:
         return any(one["id"] == transfer["payout_id"] and one["rail"] == 1 for one in rows.payouts)
+
+    async def _disputes_at_stripe(self, rows: Snapshot) -> None:
+        """A share bears only disputes of the very charge that paid it. What a bank takes of money that paid no order is
+        in no journal: it is listed as a difference, for a person."""
+        sold = {share["charge_id"]: share["order_id"] for share in rows.shares if share["charge_id"]}
+        there = {one["id"]: one["charge"] for one in await self._list("/v1/disputes")}
+        self._beyond = {id: charge for id, charge in there.items() if charge not in sold}
+        ours = {one["rail_id"]: one["order_id"] for one in rows.disputes}
+        same("disputes and the orders they are of", ours, {
+            id: sold[charge] for id, charge in there.items() if charge in sold})  # fmt: skip
+
+    def expected_breaks(self) -> set[str]:
+        """What reconciliation must list, and nothing else."""
+        return {id for id, one in self.unbooked.items() if one["source"] in self._beyond}
 
     async def _refunds_at_stripe(self, rows: Snapshot) -> None:
         ours = {one["id"]: one for one in rows.refunds}

@@ -120,6 +120,12 @@ class BankActs(BuyerActs):
             self.met["dispute above the charge"] += 1
         return made is not None
 
+    async def dispute_unexpected(self) -> bool:
+        """A bank takes back money that paid no order: it may be on its way back already."""
+        sold = {one["charge_id"] for one in self.rows.shares}
+        found = [one for one in self.rows.payments if one["charge_id"] and one["charge_id"] not in sold]
+        return bool(found) and await self.dispute("", self.random.choice(found))
+
     async def rule(self, outcome: str = "") -> bool:
         """A bank decides."""
         found = [one for one in self.rows.disputes if one["state"] in (1, 2)]

@@ -17,7 +17,7 @@ RELENTLESS_EACH = 16
 # How likely each act is.
 CHANCES_OF = {
     "agree": 3, "start": 6, "pay": 7, "pay_orphan": 1, "transfer": 3, "match": 3, "use": 4, "refund": 4,
-    "refund_fails": 2, "refund_by_bank": 2, "dispute": 3, "rule": 3, "bank_file": 3, "bank_answers": 4,
+    "refund_fails": 2, "refund_by_bank": 2, "dispute": 3, "dispute_unexpected": 1, "rule": 3, "bank_file": 3, "bank_answers": 4,
     "account_acts": 1, "treasurer": 9, "keeper": 4, "sweeps": 3, "renew": 3, "reconcile": 1, "time": 9, "deliver":
     8, "hear": 2, "terminate": 1, "save_method": 1, "divide": 3, "go_on": 3, "bank_pays_members": 3, "cost": 1,
     "change_subscription": 2,
@@ -234,6 +234,9 @@ class Story(MemberActs):
         await self.do(self.start, INTENT)
         await self.do(self.pay_orphan)
         await self.do(self.deliver)
+        if self.random.random() < 0.4:
+            await self.do(self.dispute_unexpected)
+            await self.do(self.deliver, True)
         await self.do(self.pay, "pm_card_visa", True)
         await self.do(self.transfer)
         await self.do(self.terminate)
