@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 from dividend_world import Cooperative, Market, open_market
-from house import refused
+from house import refused, request_id
 
 from billing.domain.payment_files import Account, Payment, checked_holder, payment_file
-from rochdale.billing.v1 import treasury_pb2
-from rochdale_kit.clock import now
+from rochdale.billing.v1 import dividends_pb2 as pb
+from rochdale.billing.v1 import treasury_pb2, treasury_pb2_grpc
+from rochdale.governance.v1 import events_pb2 as governance
+from rochdale.type.v1.money_pb2 import Money
+from rochdale_kit.clock import now, to_timestamp
 from rochdale_kit.refusals import Refusal
 from rochdale_local.postgres import Postgres
 
@@ -67,3 +70,81 @@ async def test_a_member_names_an_account_that_can_be_paid(coop: Cooperative) -> 
             await coop.name_account(person, ada, IBAN, holder)
     assert (await coop.name_account(person, ada, IBAN, " Ada ")).holder == "Ada"
     assert not (await coop.name_account(person, ada, "", "")).holder, "to be paid no more takes no name"
+
+
+async def open_window(coop: Cooperative) -> pb.DividendRun:
+    await coop.enact(coop.policy(objection_seconds=60, equal_bps=10_000))
+    await coop.earn(1_000, "2026-03")
+    run = await coop.compute("2026-03")
+    shown: pb.DividendRun = await coop.ask("OpenObjections", pb.OpenObjectionsRequest(name=run.name))
+    return shown
+
+
+async def test_one_member_alone_does_not_bury_a_run_in_objections(coop: Cooperative) -> None:
+    ada, ben = await coop.join(2)
+    persons = [await coop.person(member) for member in (ada, ben)]
+    run = await open_window(coop)
+
+    async def object_(person: object, text: str = "No.") -> pb.DividendRun:
+        request = pb.ObjectToDividendRunRequest(request_id=request_id(), name=run.name, text=text)
+        return await coop.ask("ObjectToDividendRun", request, person)  # type: ignore[arg-type, no-any-return]
+
+    for _ in range(10):
+        await object_(persons[0])
+    async with refused("OBJECTIONS_TOO_MANY", limit="10"):
+        await object_(persons[0])
+    assert len((await object_(persons[1])).objections) == 11, "everybody else is heard"
+
+
+async def test_an_answer_that_is_given_again_is_made_for_whoever_asks(coop: Cooperative) -> None:
+    ada, ben = await coop.join(2)
+    persons = [await coop.person(member) for member in (ada, ben)]
+    run = await open_window(coop)
+    request = pb.ObjectToDividendRunRequest(request_id=request_id(), name=run.name, text="My rows are missing.")
+    [own] = (await coop.ask("ObjectToDividendRun", request, persons[0])).objections
+    [others] = (await coop.ask("ObjectToDividendRun", request, persons[1])).objections
+    assert (own.member, others.member) == (ada, "")
+
+
+async def test_who_is_erased_is_in_no_answer_that_was_kept(coop: Cooperative) -> None:
+    [ada] = await coop.join(1)
+    person = await coop.person(ada)
+    await coop.name_account(person, ada, IBAN, "Ada Unmistakable")
+    run = await open_window(coop)
+    objection = pb.ObjectToDividendRunRequest(request_id=request_id(), name=run.name, text="I am Ada Unmistakable.")
+    await coop.ask("ObjectToDividendRun", objection, person)
+    answer = pb.AnswerObjectionRequest(request_id=request_id(), name=run.name, number=1, answer="So you are.")
+    await coop.ask("AnswerObjection", answer)
+    note = pb.TaxProfile(name=f"{ada}/taxProfile", classification="other", basis_note="Ada Unmistakable wrote to us.")
+    wish = pb.SetTaxProfileRequest(request_id=request_id(), tax_profile=note)
+    assert (await coop.ask("SetTaxProfile", wish)).basis_note
+    assert (await coop.ask("SetTaxProfile", wish)).basis_note, "a retry is answered with what is kept"
+    await coop.market.tell(governance.MemberErased(member=ada, erase_time=to_timestamp(now())))
+    await coop.heard("SELECT 1 FROM objection WHERE text = '(erased)'")
+    for table in ("request", "objection", "payee", "tax_profile", "outbox"):
+        kept = await coop.market.rows(f"SELECT encode(convert_to(t::text, 'UTF8'), 'escape') AS row FROM {table} AS t")
+        # Answers are bytes, which PostgreSQL shows in hexadecimal.
+        assert table != "request" or any(run.name.encode().hex() in one.row for one in kept)
+        assert not [one for one in kept if "Unmistakable" in one.row or b"Unmistakable".hex() in one.row], table
+    assert not (await coop.ask("SetTaxProfile", wish)).basis_note
+
+
+async def test_a_steward_who_left_moves_no_money_while_the_session_lasts(coop: Cooperative) -> None:
+    treasury = treasury_pb2_grpc.TreasuryServiceStub(coop.market.channels[-1])
+    named = treasury_pb2.SetBankAccountRequest(
+        request_id=request_id(), parent=coop.name, iban=IBAN, holder="Valley Health"
+    )
+    await treasury.SetBankAccount(named, metadata=coop.steward.metadata)
+    [row] = await coop.market.rows("SELECT id FROM member WHERE cooperative = :id", id=coop.id)
+    member = f"{coop.name}/members/{row.id}"
+    await coop.market.tell(governance.MemberLeft(member=member, leave_time=to_timestamp(now())))
+    await coop.heard("SELECT 1 FROM member WHERE id = :id AND leave_time IS NOT NULL", id=row.id)
+    theirs = {"request_id": request_id(), "parent": coop.name}
+    spent = Money(amount_minor=1, currency="EUR")
+    for method, request in (
+        ("ApproveBankAccount", treasury_pb2.ApproveBankAccountRequest(**theirs, iban_end=IBAN[-4:])),
+        ("SetBankAccount", treasury_pb2.SetBankAccountRequest(**theirs, iban=IBAN, holder="Mine")),
+        ("RecordCost", treasury_pb2.RecordCostRequest(**theirs, amount=spent, description="a car")),
+    ):
+        async with refused("NOT_FOUND"):
+            await getattr(treasury, method)(request, metadata=coop.second.metadata)

@@ -28,6 +28,8 @@ SHOWN = (OBJECTION, APPROVED, POSTING, POSTED, PAYING, CLOSED)
 IS_POSTED = (POSTED, PAYING, CLOSED)
 APPROVERS = 2
 CHUNK = 500
+# Each is read, answered and shown with the run; one member alone must not keep it from being approved.
+MOST_OBJECTIONS = 10
 # Fewer members behind a version are not told apart.
 SMALL_GROUP = 10
 
@@ -194,6 +196,18 @@ def require_window(run: str, end_time: dt.datetime, at: dt.datetime) -> None:
             Kind.STATE,
             run=run,
             objection_end_time=end_time.isoformat(),
+        )
+
+
+def require_few(run: str, said: int) -> None:
+    """For another objection of one member."""
+    if said >= MOST_OBJECTIONS:
+        raise Refusal(
+            "OBJECTIONS_TOO_MANY",
+            f"You have objected to {run} {said} times; your stewards answer each of them.",
+            Kind.STATE,
+            run=run,
+            limit=MOST_OBJECTIONS,
         )
 
 

@@ -19,6 +19,7 @@ from billing.refunding import Refunding
 from billing.saving import Saving
 from billing.settlement import Settlement
 from rochdale.identity.v1 import identity_pb2
+from rochdale_kit.clock import now
 from rochdale_kit.database import Database
 from rochdale_kit.identity import caller, roles
 from rochdale_kit.refusals import Refusal, not_found
@@ -88,6 +89,16 @@ def last(name: str) -> str:
 def organization() -> str | None:
     """Whose orders the caller may see; None, the market itself, sees all."""
     return None if caller().is_operator else caller().organization
+
+
+async def require_still_member(connection: AsyncConnection, asked: str) -> None:
+    """Refuses with NOT_FOUND a steward who left: a session may outlive a membership by a quarter of an hour. A member who
+    was not heard of yet has not left, and a key without one belongs to the organization."""
+    if caller().member:
+        _, cooperative, _, id = caller().member.split("/")
+        member = await store.members.member(connection, cooperative, id)
+        if member is not None and not (member.leave_time is None and member.known(now())):
+            raise not_found(asked)
 
 
 async def visible(connection: AsyncConnection, order_name: str, asked: str) -> Order:

@@ -8,8 +8,9 @@ from billing import store
 from billing.config import Config
 from billing.dividend_views import Viewer
 from billing.domain.dividend_runs import SHOWN, Run, Withholding, by_profile
+from billing.service.base import require_still_member
+from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale.identity.v1 import identity_pb2
-from rochdale_kit.clock import now
 from rochdale_kit.database import Database
 from rochdale_kit.identity import caller, roles
 from rochdale_kit.refusals import not_found
@@ -41,13 +42,9 @@ async def viewer_of(connection: AsyncConnection, asked: str) -> Viewer:
         raise not_found(asked)
     id = principal.member.rsplit("/", 1)[1] if principal.member else ""
     steward = identity_pb2.ROLE_STEWARD in principal.roles
-    if id:
-        member = await store.members.member(connection, cooperative, id)
-        # A session may outlive the membership by a quarter of an hour. One that was not heard of yet is no such thing.
-        if member is not None and not (member.leave_time is None and member.known(now())):
-            raise not_found(asked)
-    elif not steward:
+    if not id and not steward:
         raise not_found(asked)
+    await require_still_member(connection, asked)
     return Viewer(cooperative, id, steward)
 
 
@@ -68,6 +65,12 @@ async def of_member(connection: AsyncConnection, name: str, *, steward_too: bool
     if not (steward_too and viewer.steward) or known is None:
         raise not_found(name)
     return viewer, member_id
+
+
+def kept(run: Run) -> pb.DividendRun:
+    """What is kept of an answer for its repetition: the name. It is made anew each time, for whoever asks; a copy of it
+    would keep what members wrote, and who wrote it, when they are erased."""
+    return pb.DividendRun(name=run.name)
 
 
 async def run_for(connection: AsyncConnection, name: str, viewer: Viewer, *, lock: bool = False) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from billing import dividing, store
 from billing.dividend_views import run_of
 from billing.domain import dividend_runs
@@ -9,7 +11,7 @@ from billing.domain.dividend_runs import APPROVED, CLOSED, IS_POSTED, PAYING, PO
 from billing.domain.dividend_words import month_text
 from billing.domain.payment_files import Account, Payment, payment_file
 from billing.service.base import Context
-from billing.service.dividend_base import DividendParts, run_for, steward_of
+from billing.service.dividend_base import DividendParts, kept, run_for, steward_of
 from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale.billing.v1 import treasury_pb2
 from rochdale_kit.clock import now
@@ -59,8 +61,16 @@ class DividendPayments(DividendParts):
         payments = [
             Payment(row.payment_reference, Account(*accounts[row.member_id]), row.paid_minor, text) for row in rows
         ]
-        return payment_file(
-            request.format, run.id, f"dividends-{run.month}", payer, payments, run.currency, run.pay_time
+        # Thousands of payments take seconds: the other calls go on meanwhile.
+        return await asyncio.to_thread(
+            payment_file,
+            request.format,
+            run.id,
+            f"dividends-{run.month}",
+            payer,
+            payments,
+            run.currency,
+            run.pay_time,
         )
 
     async def SettleDividendPayments(
@@ -69,7 +79,7 @@ class DividendPayments(DividendParts):
         async with self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
-                return earlier
+                return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
             run = await run_for(connection, request.name, viewer, lock=True)
             dividend_runs.require_state(run.name, run.state, PAYING, CLOSED)
             members = f"cooperatives/{run.cooperative}/members/"
@@ -78,5 +88,5 @@ class DividendPayments(DividendParts):
                     raise dividing.payment_unknown(run, name)
             returned = {name.removeprefix(members) for name in request.returned_members}
             run = await dividing.settle(connection, run, request.bank_reference, returned, now())
-            reply = await run_of(connection, run, viewer)
-            return await remember(connection, caller().organization, request, reply)
+            await remember(connection, caller().organization, request, kept(run))
+            return await run_of(connection, run, viewer)

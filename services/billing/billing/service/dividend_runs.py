@@ -12,7 +12,7 @@ from billing.dividend_views import Viewer, run_of
 from billing.domain import dividend_runs
 from billing.domain.dividend_runs import APPROVED, COMPUTED, DISCARDED, DRAFT, IS_POSTED, OBJECTION, SHOWN, Month, Run
 from billing.service.base import Context
-from billing.service.dividend_base import DividendParts, person, run_for, steward_of, viewer_of
+from billing.service.dividend_base import DividendParts, kept, person, run_for, steward_of, viewer_of
 from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale.type.v1.dividend_policy_pb2 import DividendPolicy
 from rochdale_kit import paging
@@ -39,7 +39,7 @@ class DividendRuns(DividendParts):
         async with self._database.begin() as connection:
             viewer = await steward_of(connection, request.parent)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
-                return earlier
+                return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
             require_currency(request.currency)
             month = Month(request.month)
             dividend_runs.require_over(month, at)
@@ -57,8 +57,8 @@ class DividendRuns(DividendParts):
             run = Run(new_id("run"), viewer.cooperative, request.month, request.currency, version, at)
             if not await store.dividend_runs.insert(connection, run):
                 raise _exists(request.month, request.currency)
-            reply = await run_of(connection, run, viewer)
-            return await remember(connection, caller().organization, request, reply)
+            await remember(connection, caller().organization, request, kept(run))
+            return await run_of(connection, run, viewer)
 
     async def GetDividendRun(self, request: pb.GetDividendRunRequest, context: Context) -> pb.DividendRun:
         async with self._database.read() as connection:
@@ -107,20 +107,22 @@ class DividendRuns(DividendParts):
             if not viewer.member_id:
                 raise not_found(request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
-                return earlier
+                return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
             run = await run_for(connection, request.name, viewer, lock=True)
             dividend_runs.require_state(run.name, run.state, OBJECTION)
             assert run.objection_end_time is not None, "a window has an end"
             dividend_runs.require_window(run.name, run.objection_end_time, at)
+            objections = await store.dividend_runs.objections(connection, run.id)
+            dividend_runs.require_few(run.name, sum(one.member_id == viewer.member_id for one in objections))
             await store.dividend_runs.object(connection, run.id, viewer.member_id, request.text, at)
-            reply = await run_of(connection, run, viewer)
-            return await remember(connection, caller().organization, request, reply)
+            await remember(connection, caller().organization, request, kept(run))
+            return await run_of(connection, run, viewer)
 
     async def AnswerObjection(self, request: pb.AnswerObjectionRequest, context: Context) -> pb.DividendRun:
         async with self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
-                return earlier
+                return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
             run = await run_for(connection, request.name, viewer, lock=True)
             objections = {row.number: row for row in await store.dividend_runs.objections(connection, run.id)}
             found = objections.get(request.number)
@@ -135,15 +137,15 @@ class DividendRuns(DividendParts):
                     number=request.number,
                 )
             await store.dividend_runs.answer(connection, run.id, request.number, request.answer, now())
-            reply = await run_of(connection, run, viewer)
-            return await remember(connection, caller().organization, request, reply)
+            await remember(connection, caller().organization, request, kept(run))
+            return await run_of(connection, run, viewer)
 
     async def ApproveDividendRun(self, request: pb.ApproveDividendRunRequest, context: Context) -> pb.DividendRun:
         at = now()
         async with self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
-                return earlier
+                return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
             run = await run_for(connection, request.name, viewer, lock=True)
             dividend_runs.require_state(run.name, run.state, OBJECTION)
             assert run.objection_end_time is not None, "a window has an end"
@@ -156,20 +158,20 @@ class DividendRuns(DividendParts):
             if len(approvers) + 1 >= dividend_runs.APPROVERS:
                 run = replace(run, state=APPROVED)
                 await store.dividend_runs.save(connection, run)
-            reply = await run_of(connection, run, viewer)
-            return await remember(connection, caller().organization, request, reply)
+            await remember(connection, caller().organization, request, kept(run))
+            return await run_of(connection, run, viewer)
 
     async def DiscardDividendRun(self, request: pb.DiscardDividendRunRequest, context: Context) -> pb.DividendRun:
         async with self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
-                return earlier
+                return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
             run = await run_for(connection, request.name, viewer, lock=True)
             dividend_runs.require_state(run.name, run.state, DRAFT, COMPUTED, OBJECTION, APPROVED)
             run = replace(run, state=DISCARDED)
             await store.dividend_runs.save(connection, run)
-            reply = await run_of(connection, run, viewer)
-            return await remember(connection, caller().organization, request, reply)
+            await remember(connection, caller().organization, request, kept(run))
+            return await run_of(connection, run, viewer)
 
     async def _held(self, connection: AsyncConnection, name: str) -> tuple[Viewer, Run, DividendPolicy]:
         """A steward's run, locked, with the policy it follows."""

@@ -58,22 +58,23 @@ class Payees(DividendParts):
         profile.CopyFrom(request.tax_profile)
         async with self._database.begin() as connection:
             viewer = await steward_of(connection, profile.name)
-            if earlier := await first_answer(connection, caller().organization, request, pb.TaxProfile):
-                return earlier
             member_id = profile.name.split("/")[3]
+            if await first_answer(connection, caller().organization, request, pb.TaxProfile):
+                return await _tax_profile(connection, profile.name, member_id)
             member = await store.members.member(connection, viewer.cooperative, member_id)
             if member is None or not member.known(at):
                 raise not_found(profile.name)
             profile.decided_by = person()
             profile.decide_time.CopyFrom(to_timestamp(at))
             await store.payees.save_tax_profile(connection, member_id, profile)
-            return await remember(connection, caller().organization, request, profile)
+            # Only its name is kept, so that no copy of it outlives the member's erasure.
+            await remember(connection, caller().organization, request, pb.TaxProfile(name=profile.name))
+            return profile
 
     async def GetTaxProfile(self, request: pb.GetTaxProfileRequest, context: Context) -> pb.TaxProfile:
         async with self._database.read() as connection:
             _, member_id = await of_member(connection, request.parent, steward_too=True)
-            found = await store.payees.tax_profile(connection, member_id)
-        return found or pb.TaxProfile(name=f"{request.parent}/taxProfile", classification=UNCLASSIFIED)
+            return await _tax_profile(connection, f"{request.parent}/taxProfile", member_id)
 
     async def ImportWeights(self, request: pb.ImportWeightsRequest, context: Context) -> pb.ImportWeightsResponse:
         at = now()
@@ -100,6 +101,11 @@ class Payees(DividendParts):
                 await store.weights.complete(connection, *file, at)
             reply = pb.ImportWeightsResponse(weight_count=count, complete=request.last)
             return await remember(connection, caller().organization, request, reply)
+
+
+async def _tax_profile(connection: AsyncConnection, name: str, member_id: str) -> pb.TaxProfile:
+    found = await store.payees.tax_profile(connection, member_id)
+    return found or pb.TaxProfile(name=name, classification=UNCLASSIFIED)
 
 
 def _named(known: Account | None, iban: str, holder: str, at: dt.datetime, cooling_seconds: float) -> Account:

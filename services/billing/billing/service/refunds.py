@@ -10,7 +10,7 @@ from billing.domain import orders, postings, refunds
 from billing.domain.refunds import Refund
 from billing.rail import RailUnavailable
 from billing.refunding import decide
-from billing.service.base import READERS, Context, Parts, last, organization, trimmed, visible
+from billing.service.base import READERS, Context, Parts, last, organization, require_still_member, trimmed, visible
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import events_pb2
 from rochdale.identity.v1 import identity_pb2
@@ -39,6 +39,7 @@ class Refunds(Parts):
 
     async def _decide(self, request: pb.RefundOrderRequest) -> Refund:
         async with self._database.begin() as connection:
+            await require_still_member(connection, request.order)
             if earlier := await first_answer(connection, caller().organization, request, pb.Refund):
                 refund = await store.refunds.get(connection, last(earlier.name))
                 assert refund is not None, "what was answered is never deleted"

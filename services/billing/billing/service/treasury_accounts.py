@@ -11,6 +11,7 @@ from billing.domain.payment_files import checked_holder, checked_iban
 from billing.domain.payout_accounts import PayoutAccount
 from billing.paying_out import abandon
 from billing.rail import RailRefused, RailUnavailable
+from billing.service.base import require_still_member
 from billing.service.treasury_base import Context, TreasuryParts, own, person, rail_unavailable, seen
 from rochdale.billing.v1 import treasury_pb2 as pb
 from rochdale_kit.clock import new_id, now
@@ -56,6 +57,7 @@ class PayoutAccounts(TreasuryParts):
         """The account, written down before Stripe hears of it; for a second arrival the same one as it is now."""
         at = now()
         async with self._database.begin() as connection:
+            await require_still_member(connection, request.parent)
             earlier = await first_answer(connection, caller().organization, request, pb.PayoutAccount)
             before = await store.payout_accounts.lock(connection, cooperative)
             if earlier is not None:
@@ -87,6 +89,7 @@ class PayoutAccounts(TreasuryParts):
         cooperative, at = own(request.parent), now()
         iban, holder = checked_iban(request.iban), checked_holder(request.holder)
         async with self._database.begin() as connection:
+            await require_still_member(connection, request.parent)
             if earlier := await first_answer(connection, caller().organization, request, pb.PayoutAccount):
                 return earlier
             before = await store.payout_accounts.lock(connection, cooperative)
@@ -102,6 +105,7 @@ class PayoutAccounts(TreasuryParts):
     async def ApproveBankAccount(self, request: pb.ApproveBankAccountRequest, context: Context) -> pb.PayoutAccount:
         cooperative, at = seen(request.parent), now()
         async with self._database.begin() as connection:
+            await require_still_member(connection, request.parent)
             if earlier := await first_answer(connection, caller().organization, request, pb.PayoutAccount):
                 return earlier
             before = await store.payout_accounts.lock(connection, cooperative)

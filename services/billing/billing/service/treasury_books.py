@@ -5,6 +5,7 @@ from __future__ import annotations
 from billing import store
 from billing.domain import beancount, postings
 from billing.domain.ledger import account_of
+from billing.service.base import require_still_member
 from billing.service.treasury_base import (
     Context,
     TreasuryParts,
@@ -35,6 +36,7 @@ class Books(TreasuryParts):
             raise Refusal("REQUEST_INVALID", "amount: must be above zero.", field="amount", rule="positive")
         amount, currency = request.amount.amount_minor, request.amount.currency
         async with self._database.begin() as connection:
+            await require_still_member(connection, request.parent)
             if earlier := await first_answer(connection, caller().organization, request, pb.Journal):
                 return earlier
             (journal,) = postings.cost(id, cooperative, currency, amount, at)
@@ -90,6 +92,8 @@ class Books(TreasuryParts):
             before = until + 1
         else:
             until, before = (int(str(part)) for part in position)
+            if before > until + 1:
+                raise paging.invalid()
         async with self._database.read() as connection:
             used = await store.books.used(connection, book, until)
             codes = {one.code for one in used}

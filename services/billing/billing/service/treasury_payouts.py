@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -58,7 +59,10 @@ class Payouts(TreasuryParts):
                 Payment(payout.id, banks[payout.bank_account_id], payout.amount_minor, f"Payout {payout.id[4:]}")
                 for payout in found
             ]
-            file = payment_file(request.format, file_id, "payouts", self._payer, payments, request.currency, at)
+            # It takes seconds: the other calls go on meanwhile.
+            file = await asyncio.to_thread(
+                payment_file, request.format, file_id, "payouts", self._payer, payments, request.currency, at
+            )
             await store.payouts.add_file(connection, file_id, request.format, request.currency, file, caller().key, at)
             for payout in found:
                 sent = replace(payout, state=pb.PAYOUT_STATE_IN_TRANSIT, file_id=file_id)

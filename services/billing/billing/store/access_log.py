@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing.store.refund_tables import access_day_table
+from billing.store.tables import order_table
 
 _table = access_day_table
 
@@ -59,3 +60,9 @@ async def of_license(connection: AsyncConnection, license: str) -> list[AccessDa
         AccessDay(row.version, row.day, row.listed_files, row.sent_bytes, row.first_time, row.last_time)
         for row in await connection.execute(statement)
     ]
+
+
+async def seller_of(connection: AsyncConnection, license: str) -> str | None:
+    """Whose data a license is for, "valley-health"; None for a license that was not heard of yet."""
+    statement = sa.select(order_table.c.seller).where(order_table.c.license == license).limit(1)
+    return (await connection.execute(statement)).scalar_one_or_none()

@@ -162,7 +162,7 @@ class DividendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateDividendRun(self, request, context):
-        """A steward opens the run of a month. A retry gets the first answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
+        """A steward opens the run of a month. A retry gets the run as it is now. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
         MONTH_NOT_OVER, MONTH_OUT_OF_ORDER (an earlier run is not posted, or a later one exists), POLICY_MISSING, RUN_EXISTS,
         REQUEST_ID_REUSED.
         """
@@ -200,15 +200,15 @@ class DividendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ObjectToDividendRun(self, request, context):
-        """A member objects. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
-        REQUEST_ID_REUSED.
+        """A member objects. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
+        OBJECTIONS_TOO_MANY (ten of one member), REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AnswerObjection(self, request, context):
-        """A steward answers an objection, once. A retry gets the first answer. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
+        """A steward answers an objection, once. A retry gets the run as it is now. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
         REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -216,7 +216,7 @@ class DividendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ApproveDividendRun(self, request, context):
-        """A steward approves; the second, another person, makes it APPROVED. A retry gets the first answer. Refuses with
+        """A steward approves; the second, another person, makes it APPROVED. A retry gets the run as it is now. Refuses with
         NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_OPEN (the window, or one without an answer), INPUTS_CHANGED,
         APPROVER_NOT_INDEPENDENT, REQUEST_ID_REUSED.
         """
@@ -225,7 +225,7 @@ class DividendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DiscardDividendRun(self, request, context):
-        """A steward gives it up. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED.
+        """A steward gives it up. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -256,8 +256,8 @@ class DividendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SettleDividendPayments(self, request, context):
-        """A steward says what became of the payments. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG,
-        PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
+        """A steward says what became of the payments. A retry gets the run as it is now. Refuses with NOT_FOUND,
+        RUN_STATE_WRONG, PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -309,8 +309,8 @@ class DividendServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetTaxProfile(self, request, context):
-        """A steward keeps a classification; it counts for later runs. A retry gets the first answer. Refuses with NOT_FOUND,
-        REQUEST_ID_REUSED.
+        """A steward keeps a classification; it counts for later runs. A retry gets the one that is kept. Refuses with
+        NOT_FOUND, REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

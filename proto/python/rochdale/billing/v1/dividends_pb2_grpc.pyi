@@ -39,7 +39,7 @@ class DividendServiceStub:
     ListDividendPolicies: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.ListDividendPoliciesRequest, _dividends_pb2.ListDividendPoliciesResponse]
     """The policies members decided."""
     CreateDividendRun: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.CreateDividendRunRequest, _dividends_pb2.DividendRun]
-    """A steward opens the run of a month. A retry gets the first answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
+    """A steward opens the run of a month. A retry gets the run as it is now. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
     MONTH_NOT_OVER, MONTH_OUT_OF_ORDER (an earlier run is not posted, or a later one exists), POLICY_MISSING, RUN_EXISTS,
     REQUEST_ID_REUSED.
     """
@@ -54,20 +54,20 @@ class DividendServiceStub:
     OpenObjections: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.OpenObjectionsRequest, _dividends_pb2.DividendRun]
     """A steward opens the objection window; again, nothing happens. Refuses with NOT_FOUND, RUN_STATE_WRONG."""
     ObjectToDividendRun: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.ObjectToDividendRunRequest, _dividends_pb2.DividendRun]
-    """A member objects. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
-    REQUEST_ID_REUSED.
+    """A member objects. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
+    OBJECTIONS_TOO_MANY (ten of one member), REQUEST_ID_REUSED.
     """
     AnswerObjection: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.AnswerObjectionRequest, _dividends_pb2.DividendRun]
-    """A steward answers an objection, once. A retry gets the first answer. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
+    """A steward answers an objection, once. A retry gets the run as it is now. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
     REQUEST_ID_REUSED.
     """
     ApproveDividendRun: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.ApproveDividendRunRequest, _dividends_pb2.DividendRun]
-    """A steward approves; the second, another person, makes it APPROVED. A retry gets the first answer. Refuses with
+    """A steward approves; the second, another person, makes it APPROVED. A retry gets the run as it is now. Refuses with
     NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_OPEN (the window, or one without an answer), INPUTS_CHANGED,
     APPROVER_NOT_INDEPENDENT, REQUEST_ID_REUSED.
     """
     DiscardDividendRun: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.DiscardDividendRunRequest, _dividends_pb2.DividendRun]
-    """A steward gives it up. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED."""
+    """A steward gives it up. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED."""
     PostDividendRun: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.PostDividendRunRequest, _dividends_pb2.DividendRun]
     """A steward posts a part; again, the next; once posted, nothing happens. Refuses with NOT_FOUND, RUN_STATE_WRONG,
     SURPLUS_SHORT (a refund since then took what was to be divided; discard the run).
@@ -81,8 +81,8 @@ class DividendServiceStub:
     NOTHING_TO_PAY, CURRENCY_NOT_EXPORTABLE, PAYOUT_ACCOUNT_MISSING (pain.001 names the account that pays).
     """
     SettleDividendPayments: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.SettleDividendPaymentsRequest, _dividends_pb2.DividendRun]
-    """A steward says what became of the payments. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG,
-    PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
+    """A steward says what became of the payments. A retry gets the run as it is now. Refuses with NOT_FOUND,
+    RUN_STATE_WRONG, PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
     """
     GetStatement: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.GetStatementRequest, _dividends_pb2.Statement]
     """One statement. Refuses with NOT_FOUND."""
@@ -102,8 +102,8 @@ class DividendServiceStub:
     GetPayee: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.GetPayeeRequest, _dividends_pb2.Payee]
     """Where a member is paid, for the member alone. Refuses with NOT_FOUND."""
     SetTaxProfile: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.SetTaxProfileRequest, _dividends_pb2.TaxProfile]
-    """A steward keeps a classification; it counts for later runs. A retry gets the first answer. Refuses with NOT_FOUND,
-    REQUEST_ID_REUSED.
+    """A steward keeps a classification; it counts for later runs. A retry gets the one that is kept. Refuses with
+    NOT_FOUND, REQUEST_ID_REUSED.
     """
     GetTaxProfile: _grpc.UnaryUnaryMultiCallable[_dividends_pb2.GetTaxProfileRequest, _dividends_pb2.TaxProfile]
     """How a member's dividends are classified, for stewards and the member. Refuses with NOT_FOUND."""
@@ -118,7 +118,7 @@ class DividendServiceAsyncStub(DividendServiceStub):
     ListDividendPolicies: _aio.UnaryUnaryMultiCallable[_dividends_pb2.ListDividendPoliciesRequest, _dividends_pb2.ListDividendPoliciesResponse]  # type: ignore[assignment]
     """The policies members decided."""
     CreateDividendRun: _aio.UnaryUnaryMultiCallable[_dividends_pb2.CreateDividendRunRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
-    """A steward opens the run of a month. A retry gets the first answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
+    """A steward opens the run of a month. A retry gets the run as it is now. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
     MONTH_NOT_OVER, MONTH_OUT_OF_ORDER (an earlier run is not posted, or a later one exists), POLICY_MISSING, RUN_EXISTS,
     REQUEST_ID_REUSED.
     """
@@ -133,20 +133,20 @@ class DividendServiceAsyncStub(DividendServiceStub):
     OpenObjections: _aio.UnaryUnaryMultiCallable[_dividends_pb2.OpenObjectionsRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
     """A steward opens the objection window; again, nothing happens. Refuses with NOT_FOUND, RUN_STATE_WRONG."""
     ObjectToDividendRun: _aio.UnaryUnaryMultiCallable[_dividends_pb2.ObjectToDividendRunRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
-    """A member objects. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
-    REQUEST_ID_REUSED.
+    """A member objects. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
+    OBJECTIONS_TOO_MANY (ten of one member), REQUEST_ID_REUSED.
     """
     AnswerObjection: _aio.UnaryUnaryMultiCallable[_dividends_pb2.AnswerObjectionRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
-    """A steward answers an objection, once. A retry gets the first answer. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
+    """A steward answers an objection, once. A retry gets the run as it is now. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
     REQUEST_ID_REUSED.
     """
     ApproveDividendRun: _aio.UnaryUnaryMultiCallable[_dividends_pb2.ApproveDividendRunRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
-    """A steward approves; the second, another person, makes it APPROVED. A retry gets the first answer. Refuses with
+    """A steward approves; the second, another person, makes it APPROVED. A retry gets the run as it is now. Refuses with
     NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_OPEN (the window, or one without an answer), INPUTS_CHANGED,
     APPROVER_NOT_INDEPENDENT, REQUEST_ID_REUSED.
     """
     DiscardDividendRun: _aio.UnaryUnaryMultiCallable[_dividends_pb2.DiscardDividendRunRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
-    """A steward gives it up. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED."""
+    """A steward gives it up. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED."""
     PostDividendRun: _aio.UnaryUnaryMultiCallable[_dividends_pb2.PostDividendRunRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
     """A steward posts a part; again, the next; once posted, nothing happens. Refuses with NOT_FOUND, RUN_STATE_WRONG,
     SURPLUS_SHORT (a refund since then took what was to be divided; discard the run).
@@ -160,8 +160,8 @@ class DividendServiceAsyncStub(DividendServiceStub):
     NOTHING_TO_PAY, CURRENCY_NOT_EXPORTABLE, PAYOUT_ACCOUNT_MISSING (pain.001 names the account that pays).
     """
     SettleDividendPayments: _aio.UnaryUnaryMultiCallable[_dividends_pb2.SettleDividendPaymentsRequest, _dividends_pb2.DividendRun]  # type: ignore[assignment]
-    """A steward says what became of the payments. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG,
-    PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
+    """A steward says what became of the payments. A retry gets the run as it is now. Refuses with NOT_FOUND,
+    RUN_STATE_WRONG, PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
     """
     GetStatement: _aio.UnaryUnaryMultiCallable[_dividends_pb2.GetStatementRequest, _dividends_pb2.Statement]  # type: ignore[assignment]
     """One statement. Refuses with NOT_FOUND."""
@@ -181,8 +181,8 @@ class DividendServiceAsyncStub(DividendServiceStub):
     GetPayee: _aio.UnaryUnaryMultiCallable[_dividends_pb2.GetPayeeRequest, _dividends_pb2.Payee]  # type: ignore[assignment]
     """Where a member is paid, for the member alone. Refuses with NOT_FOUND."""
     SetTaxProfile: _aio.UnaryUnaryMultiCallable[_dividends_pb2.SetTaxProfileRequest, _dividends_pb2.TaxProfile]  # type: ignore[assignment]
-    """A steward keeps a classification; it counts for later runs. A retry gets the first answer. Refuses with NOT_FOUND,
-    REQUEST_ID_REUSED.
+    """A steward keeps a classification; it counts for later runs. A retry gets the one that is kept. Refuses with
+    NOT_FOUND, REQUEST_ID_REUSED.
     """
     GetTaxProfile: _aio.UnaryUnaryMultiCallable[_dividends_pb2.GetTaxProfileRequest, _dividends_pb2.TaxProfile]  # type: ignore[assignment]
     """How a member's dividends are classified, for stewards and the member. Refuses with NOT_FOUND."""
@@ -206,7 +206,7 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.CreateDividendRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.DividendRun, _abc.Awaitable[_dividends_pb2.DividendRun]]:
-        """A steward opens the run of a month. A retry gets the first answer. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
+        """A steward opens the run of a month. A retry gets the run as it is now. Refuses with NOT_FOUND, CURRENCY_UNKNOWN,
         MONTH_NOT_OVER, MONTH_OUT_OF_ORDER (an earlier run is not posted, or a later one exists), POLICY_MISSING, RUN_EXISTS,
         REQUEST_ID_REUSED.
         """
@@ -251,8 +251,8 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.ObjectToDividendRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.DividendRun, _abc.Awaitable[_dividends_pb2.DividendRun]]:
-        """A member objects. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
-        REQUEST_ID_REUSED.
+        """A member objects. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_CLOSED,
+        OBJECTIONS_TOO_MANY (ten of one member), REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -261,7 +261,7 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.AnswerObjectionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.DividendRun, _abc.Awaitable[_dividends_pb2.DividendRun]]:
-        """A steward answers an objection, once. A retry gets the first answer. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
+        """A steward answers an objection, once. A retry gets the run as it is now. Refuses with NOT_FOUND, OBJECTION_ANSWERED,
         REQUEST_ID_REUSED.
         """
 
@@ -271,7 +271,7 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.ApproveDividendRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.DividendRun, _abc.Awaitable[_dividends_pb2.DividendRun]]:
-        """A steward approves; the second, another person, makes it APPROVED. A retry gets the first answer. Refuses with
+        """A steward approves; the second, another person, makes it APPROVED. A retry gets the run as it is now. Refuses with
         NOT_FOUND, RUN_STATE_WRONG, OBJECTIONS_OPEN (the window, or one without an answer), INPUTS_CHANGED,
         APPROVER_NOT_INDEPENDENT, REQUEST_ID_REUSED.
         """
@@ -282,7 +282,7 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.DiscardDividendRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.DividendRun, _abc.Awaitable[_dividends_pb2.DividendRun]]:
-        """A steward gives it up. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED."""
+        """A steward gives it up. A retry gets the run as it is now. Refuses with NOT_FOUND, RUN_STATE_WRONG, REQUEST_ID_REUSED."""
 
     @_abc_1.abstractmethod
     def PostDividendRun(
@@ -320,8 +320,8 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.SettleDividendPaymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.DividendRun, _abc.Awaitable[_dividends_pb2.DividendRun]]:
-        """A steward says what became of the payments. A retry gets the first answer. Refuses with NOT_FOUND, RUN_STATE_WRONG,
-        PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
+        """A steward says what became of the payments. A retry gets the run as it is now. Refuses with NOT_FOUND,
+        RUN_STATE_WRONG, PAYMENT_UNKNOWN, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
@@ -383,8 +383,8 @@ class DividendServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dividends_pb2.SetTaxProfileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dividends_pb2.TaxProfile, _abc.Awaitable[_dividends_pb2.TaxProfile]]:
-        """A steward keeps a classification; it counts for later runs. A retry gets the first answer. Refuses with NOT_FOUND,
-        REQUEST_ID_REUSED.
+        """A steward keeps a classification; it counts for later runs. A retry gets the one that is kept. Refuses with
+        NOT_FOUND, REQUEST_ID_REUSED.
         """
 
     @_abc_1.abstractmethod
