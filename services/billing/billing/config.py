@@ -38,6 +38,9 @@ class Config(ServiceConfig):
 
     platform_fee_bps: int = Field(500, ge=0, le=10_000, description="What the market keeps of a net price, in 1/100 %.")
     hold_seconds: float = Field(7 * 24 * 3600, ge=0, description="How long a share is held at least after the payment.")
+    delivery_deadline_seconds: float = Field(
+        30 * 24 * 3600, ge=0, description="How long after its hold a share waits at most for the license to be used."
+    )
     tax_table: str = Field("", description="A JSON file that says which taxes are on an order; empty for none.")
 
     # Subscriptions.

@@ -49,8 +49,10 @@ class Disputing:
         async with self._database.begin() as connection:
             order = await store.orders.lock(connection, payment.order_id)
             share = await store.shares.lock(connection, payment.order_id)
-            if order is None or share is None:
-                # Money that pays no order goes back by itself; the bank was faster. Reconciliation lists it.
+            paying = await store.payments.succeeded(connection, payment.order_id)
+            if order is None or share is None or paying is None or paying.id != payment.id:
+                # Money that pays no order goes back by itself; the bank was faster. Reconciliation lists it. The order
+                # may be paid all the same, by other money that nobody disputes.
                 log.error("%s is disputed as %s, but paid no order", payment.name, seen.rail_id)
                 return None
             before = await store.disputes.at_rail(connection, seen.rail_id)
@@ -61,6 +63,11 @@ class Disputing:
             after = await _move_money(connection, after, seen)
             if before.is_open and not after.is_open:
                 after = await self._close(connection, order, share, after)
+            elif after.state == pb.DISPUTE_STATE_LOST and after.held is not None:
+                # What the bank took is seen only after its decision was: it is borne all the same.
+                order, _ = await _lose(connection, order, share, after, after.held)
+                after = replace(after, held=None)
+                await end_if_whole(connection, order)
             await store.disputes.save(connection, after)
             if also is not None:
                 await also(connection)
@@ -144,8 +151,9 @@ async def _lose(
 ) -> tuple[Order, Share]:
     """The buyer keeps the money: borne as a refund is, up to what the order has left."""
     at = now()
-    claimed = dispute.amount.amount_minor
-    amount_minor = min(claimed, order.amount.amount_minor - order.refunded_minor)
+    amount_minor = order.amount.amount_minor - order.refunded_minor
+    if dispute.amount.currency == order.amount.currency:
+        amount_minor = min(amount_minor, dispute.amount.amount_minor)
     if amount_minor:
         taken, parts = await take_back(connection, order, share, amount_minor)
     else:

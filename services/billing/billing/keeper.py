@@ -19,7 +19,7 @@ from billing.rail import RailRefused, RailUnavailable
 from billing.settlement import close
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale_kit.clock import now
-from rochdale_kit.database import LOST, Database
+from rochdale_kit.database import Database, is_lost
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Keeper:
         self._database = database
         self._attempts = attempts
         self._config = config
-        self._being_paid: dict[str, dt.datetime] = {}
+        self._put_off: dict[str, dt.datetime] = {}
 
     async def keep(self) -> None:
         """Until canceled: lost answers, closing, refunds."""
@@ -76,22 +76,22 @@ class Keeper:
 
     async def _close(self) -> None:
         at = now()
-        async with self._database.read() as connection:
-            due = await store.orders.to_close(connection, at, BATCH)
         # Only to ask less often; another replica, or this one after a restart, asks once more.
-        self._being_paid = {id: until for id, until in self._being_paid.items() if until > at}
-        await each([id for id in due if id not in self._being_paid], self._close_order)
+        self._put_off = {id: until for id, until in self._put_off.items() if until > at}
+        async with self._database.read() as connection:
+            due = await store.orders.to_close(connection, at, BATCH, besides=self._put_off)
+        await each(due, self._close_order)
 
     async def _close_order(self, id: str) -> None:
+        # Before it is tried: a bank debit takes days before it pays, or fails and leaves the order to be closed, and what
+        # fails each time must not keep the others waiting.
+        self._put_off[id] = now() + dt.timedelta(seconds=self._config.sweep_seconds)
         if await self._close_unless_paid(id):
             return
         async with self._database.read() as connection:
             live = await store.payments.live_of(connection, id)
         if live is None or await self._attempts.give_up(live):
             await self._close_unless_paid(id)
-        else:
-            # A bank debit takes days, and then it pays, or fails and leaves the order to be closed.
-            self._being_paid[id] = now() + dt.timedelta(seconds=self._config.sweep_seconds)
 
     async def _close_unless_paid(self, id: str) -> bool:
         """Whether the order is closed, or paid. False when somebody may be paying it."""
@@ -102,8 +102,10 @@ class Keeper:
             return await close(connection, order, order.closing or OVERDUE)
 
     async def _refund(self) -> None:
-        async with self._database.read() as connection:
+        async with self._database.begin() as connection:
             due = await store.payments.to_refund(connection, BATCH)
+            if due:
+                await store.payments.asked(connection, [payment.id for payment in due], now())
         await each(due, self._give_back)
 
     async def _give_back(self, payment: Payment) -> None:
@@ -114,12 +116,13 @@ class Keeper:
             assert current is not None, "payments are never deleted"
             given = replace(current, refund_due=False, refund_id=returned.refund_id, failure_code=REFUNDED)
             if current.taken is not None:
-                amount = returned.amount
+                if not returned.transaction_id:
+                    # Asked again under the same key; what it moved is not known before Stripe's books have it.
+                    raise RailUnavailable(f"{returned.refund_id} has moved no money yet.")
+                moved = postings.Movement(postings.STRIPE, returned.transaction_id, returned.amount)
                 await store.ledger.post(
                     connection,
-                    postings.unexpected_charge_returned(
-                        returned.refund_id, returned.transaction_id, amount.amount_minor, amount.currency, now()
-                    ),
+                    postings.unexpected_charge_returned(returned.refund_id, current.taken.amount, moved, now()),
                 )
             await store.payments.save(connection, given)
         log.warning("%s was given back as %s", payment.name, returned.refund_id)
@@ -134,9 +137,10 @@ async def each(things: Sequence[T], act: Callable[[T], Awaitable[None]]) -> None
             log.warning("%s waits for Stripe: %s", _name(thing), error)
         except RailRefused as refused:
             log.error("%s: Stripe refuses: %s", _name(thing), refused)
-        except LOST:
-            raise
-        except Exception:
+        except Exception as error:
+            # Every fault of a statement comes as the error of the driver that a lost database comes as, too.
+            if is_lost(error):
+                raise
             log.exception("%s failed", _name(thing))
 
 
@@ -148,5 +152,7 @@ async def patiently(step: Callable[[], Awaitable[None]]) -> None:
     """A database that is away is waited out; anything else ends the loop, and with it the process."""
     try:
         await step()
-    except LOST as error:
+    except Exception as error:
+        if not is_lost(error):
+            raise
         log.warning("%s waits for the database: %s", step.__qualname__, error)

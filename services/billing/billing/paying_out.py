@@ -15,7 +15,7 @@ from billing import store
 from billing.config import Config
 from billing.connect import Connect
 from billing.domain import payouts, postings
-from billing.domain.ledger import PLATFORM
+from billing.domain.ledger import PLATFORM, accounts_of_shares
 from billing.domain.payout_accounts import PayoutAccount, SeenAccount, seen
 from billing.domain.payouts import Asked, Payout, Reversal, Transfer
 from billing.keeper import each
@@ -190,7 +190,7 @@ class PayingOut:
         if self._connect is None:
             return
         async with self._database.read() as connection:
-            oversent = await store.releases.oversent(connection, BATCH)
+            oversent = await store.releases.oversent(connection, now() - self._every, BATCH)
         await each(oversent, self._ask_back)
         async with self._database.read() as connection:
             pending = await store.payouts.pending_reversals(connection, BATCH)
@@ -202,6 +202,8 @@ class PayingOut:
             for transfer, payout in await store.payouts.sent_of_share(connection, share_id):
                 code = f"coop:{cooperative}:receivable"
                 owed = await store.ledger.balance(connection, PLATFORM, code, payout.currency)
+                # What is asked back of another share pays the same debt.
+                owed -= await store.payouts.being_reversed(connection, cooperative, payout.currency)
                 amount = min(more, owed, transfer.part.amount_minor - transfer.reversed_minor)
                 attempt, last = await store.payouts.last_reversal(connection, transfer.id)
                 at = now()
@@ -238,8 +240,10 @@ class PayingOut:
             if share is not None:
                 total = share.reversed_minor + reversal.amount_minor
                 await store.shares.save(connection, replace(share, reversed_minor=total))
-            code = f"coop:{payout.cooperative}:receivable"
-            owed = (await store.ledger.hold(connection, PLATFORM, [code], payout.currency))[code]
+            held = await store.ledger.hold(
+                connection, PLATFORM, accounts_of_shares(payout.cooperative), payout.currency
+            )
+            owed = held[f"coop:{payout.cooperative}:receivable"]
             journals = postings.transfer_reversed(
                 reversal.id, payout.cooperative, payout.currency, reversal.amount_minor, owed, transaction, at
             )
@@ -249,7 +253,7 @@ class PayingOut:
 async def _netted(connection: AsyncConnection, event: str, cooperative: str, currency: str, at: dt.datetime) -> int:
     """What is available once it has paid what the cooperative owes; both are held."""
     available, receivable = f"coop:{cooperative}:available", f"coop:{cooperative}:receivable"
-    held = await store.ledger.hold(connection, PLATFORM, [available, receivable], currency)
+    held = await store.ledger.hold(connection, PLATFORM, accounts_of_shares(cooperative), currency)
     owed = min(held[available], held[receivable])
     if owed:
         await store.ledger.post(connection, postings.netted(event, cooperative, currency, owed, at))

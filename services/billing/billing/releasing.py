@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import logging
 from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from billing import store
 from billing.config import Config
 from billing.domain import postings, releases
-from billing.domain.ledger import PLATFORM
+from billing.domain.ledger import PLATFORM, accounts_of_shares
 from billing.domain.shares import Share, ShareState
 from billing.keeper import each
 from rochdale.billing.v1 import events_pb2
@@ -19,8 +18,6 @@ from rochdale.data_gateway.v1 import events_pb2 as gateway_events
 from rochdale_kit.clock import now
 from rochdale_kit.database import Database
 from rochdale_kit.outbox import announce
-
-log = logging.getLogger(__name__)
 
 BATCH = 200
 
@@ -32,11 +29,12 @@ class Releasing:
         self._database = database
         self._reserve_bps = {postings.STRIPE: config.reserve_bps_cards, postings.BANK: config.reserve_bps_bank}
         self._reserve_life = dt.timedelta(seconds=config.reserve_seconds)
+        self._delivery_deadline = dt.timedelta(seconds=config.delivery_deadline_seconds)
 
     async def release(self) -> None:
         """Shares that nothing holds any more."""
         async with self._database.read() as connection:
-            due = await store.releases.due(connection, now(), BATCH)
+            due = await store.releases.due(connection, now(), self._delivery_deadline, BATCH)
         await each(due, self._release)
 
     async def end_reserves(self) -> None:
@@ -49,7 +47,7 @@ class Releasing:
         async with self._database.begin() as connection:
             await store.orders.lock(connection, order_id)
             share = await store.shares.lock(connection, order_id)
-            shown, at = await store.releases.get(connection, order_id), now()
+            shown, at = await store.releases.get(connection, order_id, self._delivery_deadline), now()
             if share is None or shown is None or not shown.free(at):
                 return
             reserve = releases.reserve_of(share, self._reserve_bps[share.rail])
@@ -62,7 +60,7 @@ class Releasing:
                 share,
                 state=ShareState.RELEASED,
                 release_time=at,
-                deliver_time=share.deliver_time or at,
+                deliver_time=share.deliver_time or (at if shown.used_before else None),
                 reserve_minor=reserve,
                 reserve_time=at if reserve else None,
                 reserve_release_time=at + self._reserve_life if reserve else None,
@@ -88,8 +86,8 @@ class Releasing:
 
 async def _owed(connection: AsyncConnection, share: Share) -> int:
     """What the cooperative owes the market, held until it is posted against."""
-    code = f"coop:{share.cooperative}:receivable"
-    return (await store.ledger.hold(connection, PLATFORM, [code], share.currency))[code]
+    held = await store.ledger.hold(connection, PLATFORM, accounts_of_shares(share.cooperative), share.currency)
+    return held[f"coop:{share.cooperative}:receivable"]
 
 
 async def usage_recorded(connection: AsyncConnection, event: gateway_events.UsageRecorded) -> None:

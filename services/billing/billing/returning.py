@@ -28,6 +28,7 @@ class Returning:
         self._disputing = disputing
         self._round_seconds = config.sweep_seconds
         self._age = dt.timedelta(seconds=config.recover_age_seconds)
+        self._looked_at = ""
 
     async def run(self) -> None:
         """Until canceled."""
@@ -49,9 +50,11 @@ class Returning:
         await each(due, again)
 
     async def sweep(self) -> None:
-        """Undecided disputes are looked at, whether or not a webhook told of them."""
+        """Undecided disputes are looked at, whether or not a webhook told of them. They are undecided for months, so a
+        round goes on where the last one ended."""
         async with self._database.read() as connection:
-            found = await store.disputes.to_look_at(connection, BATCH)
+            found = await store.disputes.to_look_at(connection, self._looked_at, BATCH)
+        self._looked_at = found[-1].id if len(found) == BATCH else ""
 
         async def look(dispute: Dispute) -> None:
             await self._disputing.look(dispute.rail_id)

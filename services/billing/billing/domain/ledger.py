@@ -77,6 +77,13 @@ def book_of(cooperative: str) -> str:
     return f"coop:{cooperative}"
 
 
+def accounts_of_shares(cooperative: str) -> list[str]:
+    """Where a cooperative's shares lie in the market's book. Who decides by one of them holds all, in one go, before
+    posting: two who held one each and then needed the other's would wait for ever."""
+    parts = ("pending", "frozen", "available", "reserve", "receivable")
+    return [f"coop:{cooperative}:{part}" for part in parts]
+
+
 def account_of(book: str, code: str) -> Account:
     """What the chart says of a code in a book. KeyError for a code that is not in it: our own fault."""
     parts = code.split(":")

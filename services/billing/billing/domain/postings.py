@@ -187,21 +187,17 @@ def unexpected_charge(
     ]
 
 
-def unexpected_charge_returned(
-    refund_id: str, transaction: str, amount_minor: int, currency: str, at: dt.datetime
-) -> list[Journal]:
-    """What waited in suspense went back to its card."""
-    return [
-        Journal(
-            PLATFORM,
-            "unexpected_charge_returned",
-            f"refund:{refund_id}",
-            currency,
-            lines(("suspense", amount_minor), ("stripe:available", -amount_minor)),
-            at,
-            transaction,
-        )
-    ]
+def unexpected_charge_returned(refund_id: str, waited: Money, moved: Movement, at: dt.datetime) -> list[Journal]:
+    """What waited in suspense went back to its card. What the rail kept in another currency than was charged goes back at
+    another rate than it came; the difference is exchange."""
+    return _moved(
+        "unexpected_charge_returned",
+        f"refund:{refund_id}",
+        ("suspense", waited.amount_minor),
+        waited.currency,
+        moved,
+        at,
+    )
 
 
 def unmatched_transfer(bank_reference: str, amount_minor: int, currency: str, at: dt.datetime) -> list[Journal]:

@@ -20,10 +20,12 @@ REFUND_PENDING = "REFUND_PENDING"
 class Shown:
     """A share with what others know of it: whether money of it is going back, and what was sent of it and stayed sent.
 
-    used_before: it bills what was used, so it was delivered before it was paid.
+    used_before: it bills what was used, so it was delivered before it was paid. delivery_deadline: how long after its hold
+    a share waits to be delivered; a buyer who never fetches what they paid for must not keep it from the cooperative.
     """
 
     share: Share
+    delivery_deadline: dt.timedelta
     refund_pending: bool = False
     used_before: bool = False
     sent_minor: int = 0
@@ -48,7 +50,8 @@ class Shown:
             return DISPUTED
         if self.refund_pending:
             return REFUND_PENDING
-        if share.deliver_time is None and not self.used_before:
+        delivered = share.deliver_time is not None or self.used_before
+        if not delivered and now < share.hold_time + self.delivery_deadline:
             return NOT_DELIVERED
         return HOLD if now < share.hold_time else ""
 

@@ -114,7 +114,9 @@ async def to_answer(connection: AsyncConnection, due_before: dt.datetime, limit:
     return [_dispute(row) for row in await connection.execute(statement)]
 
 
-async def to_look_at(connection: AsyncConnection, limit: int) -> list[Dispute]:
-    """Undecided ones, oldest first: their webhooks may be lost."""
-    statement = sa.select(_table).where(_table.c.state.in_(OPEN)).order_by(_table.c.id).limit(limit)
+async def to_look_at(connection: AsyncConnection, after: str, limit: int) -> list[Dispute]:
+    """Undecided ones after an id, oldest first: their webhooks may be lost."""
+    statement = (
+        sa.select(_table).where(_table.c.state.in_(OPEN), _table.c.id > after).order_by(_table.c.id).limit(limit)
+    )
     return [_dispute(row) for row in await connection.execute(statement)]

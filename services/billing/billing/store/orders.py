@@ -155,13 +155,14 @@ async def save(connection: AsyncConnection, order: Order) -> None:
     await connection.execute(_table.update().where(_table.c.id == order.id).values(**_changing(order)))
 
 
-async def to_close(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[str]:
-    """Open orders that are overdue or being closed."""
+async def to_close(connection: AsyncConnection, now: dt.datetime, limit: int, besides: Collection[str]) -> list[str]:
+    """Open orders that are overdue or being closed, without some."""
     statement = (
         sa.select(_table.c.id)
         .where(
             _table.c.state == pb.ORDER_STATE_OPEN,
             sa.or_(_table.c.due_time <= now, _table.c.closing != ""),
+            _table.c.id.not_in(besides),
         )
         .order_by(_table.c.due_time)
         .limit(limit)

@@ -153,8 +153,8 @@ async def asked(connection: AsyncConnection, ids: Iterable[str], now: dt.datetim
 
 
 async def to_refund(connection: AsyncConnection, limit: int) -> list[Payment]:
-    """Payments whose money must go back."""
-    statement = _select.where(_table.c.refund_due).order_by(_table.c.id).limit(limit)
+    """Payments whose money must go back, those that the rail was asked about longest ago first."""
+    statement = _select.where(_table.c.refund_due).order_by(_table.c.ask_time, _table.c.id).limit(limit)
     return [payment_of(row) for row in await connection.execute(statement)]
 
 

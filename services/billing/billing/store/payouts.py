@@ -234,6 +234,18 @@ async def pending_reversals(connection: AsyncConnection, limit: int) -> list[Rev
     ]
 
 
+async def being_reversed(connection: AsyncConnection, cooperative: str, currency: str) -> int:
+    """What a cooperative was asked to give back and has not answered yet."""
+    statement = (
+        sa.select(sa.cast(sa.func.coalesce(sa.func.sum(reversal_table.c.amount_minor), 0), sa.BigInteger))
+        .join(transfer_table, transfer_table.c.id == reversal_table.c.transfer_id)
+        .join(_table, _table.c.id == transfer_table.c.payout_id)
+        .where(reversal_table.c.state == Asked.PENDING)
+        .where(_table.c.cooperative == cooperative, _table.c.currency == currency)
+    )
+    return int((await connection.execute(statement)).scalar_one())
+
+
 async def last_reversal(connection: AsyncConnection, transfer_id: str) -> tuple[int, dt.datetime | None]:
     """The number of the last attempt and its time; 0 and None before the first."""
     statement = sa.select(

@@ -8,14 +8,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from billing.domain.ledger import PLATFORM
 from billing.domain.payouts import Asked, Payable
 from billing.domain.releases import Shown
 from billing.domain.shares import ShareState
+from billing.store.ledger_tables import account_table
 from billing.store.refund_tables import refund_table
 from billing.store.share_tables import share_table
 from billing.store.shares import share_from
 from billing.store.tables import order_table
-from billing.store.treasury_tables import transfer_table
+from billing.store.treasury_tables import reversal_table, transfer_table
 from rochdale.billing.v1 import billing_pb2 as pb
 from rochdale.billing.v1 import treasury_pb2
 
@@ -42,8 +44,8 @@ _select = sa.select(
 )
 
 
-def _shown(row: Any) -> Shown:
-    return Shown(share_from(row), row.refund_pending, row.used_before, row.sent_minor)
+def _shown(row: Any, delivery_deadline: dt.timedelta) -> Shown:
+    return Shown(share_from(row), delivery_deadline, row.refund_pending, row.used_before, row.sent_minor)
 
 
 async def deliver(connection: AsyncConnection, license: str, now: dt.datetime) -> int:
@@ -55,7 +57,7 @@ async def deliver(connection: AsyncConnection, license: str, now: dt.datetime) -
     return (await connection.execute(statement)).rowcount
 
 
-async def due(connection: AsyncConnection, now: dt.datetime, limit: int) -> list[str]:
+async def due(connection: AsyncConnection, now: dt.datetime, delivery_deadline: dt.timedelta, limit: int) -> list[str]:
     """Orders whose share may be free; whether it is, is decided with its lock."""
     statement = (
         sa.select(_share.order_id)
@@ -64,7 +66,7 @@ async def due(connection: AsyncConnection, now: dt.datetime, limit: int) -> list
             _share.hold_time <= now,
             ~_share.frozen,
             _amount > 0,
-            sa.or_(_share.deliver_time.is_not(None), _used_before),
+            sa.or_(_share.deliver_time.is_not(None), _used_before, _share.hold_time <= now - delivery_deadline),
             ~_refund_pending,
         )
         .order_by(_share.hold_time)
@@ -85,9 +87,9 @@ async def reserves_due(connection: AsyncConnection, now: dt.datetime, limit: int
     return list((await connection.execute(statement)).scalars())
 
 
-async def get(connection: AsyncConnection, order_id: str) -> Shown | None:
+async def get(connection: AsyncConnection, order_id: str, delivery_deadline: dt.timedelta) -> Shown | None:
     row = (await connection.execute(_select.where(_share.order_id == order_id))).first()
-    return _shown(row) if row is not None else None
+    return _shown(row, delivery_deadline) if row is not None else None
 
 
 async def page(
@@ -96,6 +98,7 @@ async def page(
     before: str | None,
     limit: int,
     state: treasury_pb2.ShareState.ValueType,
+    delivery_deadline: dt.timedelta,
 ) -> list[Shown]:
     """Newest first: ids sort by time."""
     statement = _select.where(_share.cooperative == cooperative).order_by(_share.id.desc()).limit(limit)
@@ -109,7 +112,7 @@ async def page(
         statement = statement.where(_amount > 0, _share.state == ShareState.RELEASED, _sent >= _amount)
     elif state == treasury_pb2.SHARE_STATE_RELEASED:
         statement = statement.where(_amount > 0, _share.state == ShareState.RELEASED, _sent < _amount)
-    return [_shown(row) for row in await connection.execute(statement)]
+    return [_shown(row, delivery_deadline) for row in await connection.execute(statement)]
 
 
 async def next_release(connection: AsyncConnection, cooperative: str) -> dt.datetime | None:
@@ -133,13 +136,30 @@ async def payables(connection: AsyncConnection, cooperative: str, currency: str)
     return [Payable(row.id, row.order_id, row.charge_id, row.left_minor) for row in await connection.execute(statement)]
 
 
-async def oversent(connection: AsyncConnection, limit: int) -> list[tuple[str, str, int]]:
-    """Shares of which more was sent than the cooperative still has, because of a refund or a lost dispute: id,
-    cooperative, how much more."""
+async def oversent(connection: AsyncConnection, asked_before: dt.datetime, limit: int) -> list[tuple[str, str, int]]:
+    """Shares of which more was sent than the cooperative still has, because of a refund or a lost dispute, and of which
+    nothing was asked back since a time: id, cooperative, how much more.
+
+    Only while the cooperative owes something: what was met by another share or netted was sent too much for good, and
+    would stand before everybody else. What was never asked for comes first, and of that what was sent last, because an
+    account is likelier to have it still.
+    """
     more = _sent - _amount
+    account, transfer, reversal = account_table.c, transfer_table.c, reversal_table.c
+    owes = sa.exists().where(
+        account.book == PLATFORM,
+        account.code == sa.func.concat("coop:", _share.cooperative, ":receivable"),
+        account.currency == _share.currency,
+        account.balance_minor > 0,
+    )
+    asked = (
+        sa.select(sa.func.max(reversal.create_time))
+        .where(transfer.share_id == _share.id, reversal.transfer_id == transfer.id)
+        .scalar_subquery()
+    )
     statement = (
         sa.select(_share.id, _share.cooperative, more.label("more"))
-        .where(_share.refunded_minor > 0, more > 0)
-        .order_by(_share.id)
+        .where(_share.refunded_minor > 0, more > 0, owes, sa.or_(asked.is_(None), asked <= asked_before))
+        .order_by(asked.nulls_first(), _share.id.desc())
     )
     return [(row.id, row.cooperative, row.more) for row in await connection.execute(statement.limit(limit))]
