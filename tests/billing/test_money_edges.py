@@ -17,7 +17,7 @@ from billing.config import Config
 from billing.disputing import Disputing
 from billing.domain import postings
 from billing.domain.disputes import Moved, SeenDispute
-from billing.domain.ledger import lines
+from billing.domain.ledger import PLATFORM, accounts_of_shares, lines
 from billing.domain.postings import STRIPE, Movement
 from billing.keeper import each
 from billing.refunding import Refunding
@@ -60,6 +60,8 @@ async def test_a_refund_and_the_release_of_another_share_never_wait_in_a_circle(
     back, free = await paid_order(desk, 100_000), await paid_order(desk, 100_000)
     releasing = Releasing(desk.database, Config(**SOMEWHERE))
     async with desk.database.begin() as connection:
+        # As after the first sales: every account is there.
+        await store.ledger.hold(connection, PLATFORM, accounts_of_shares("valley-health"), "EUR")
         await connection.execute(
             sa.text("UPDATE share SET deliver_time = now(), hold_time = now() WHERE order_id = :id"),
             {"id": id_of(free)},
