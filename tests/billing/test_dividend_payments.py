@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import datetime as dt
 import io
@@ -155,6 +156,16 @@ async def test_a_new_account_waits_and_a_bank_without_money_sends_none(coop: Coo
     assert got == second
     async with refused("NOT_FOUND"):
         await coop.ask("GetPayee", pb.GetPayeeRequest(parent=ada), coop.second)
+
+
+async def test_of_two_first_accounts_at_once_one_waits(coop: Cooperative) -> None:
+    for member in await coop.join(5):
+        person = await coop.person(member)
+        named = await asyncio.gather(*(coop.name_account(person, member, iban) for iban in IBANS[:2]))
+        waits = sorted(one.usable_time.ToDatetime(dt.UTC) - dt.datetime.now(dt.UTC) for one in named)
+        assert waits[0] <= dt.timedelta() and waits[1] > dt.timedelta(hours=71)
+        kept = await coop.ask("GetPayee", pb.GetPayeeRequest(parent=member), person)
+        assert kept.usable_time.ToDatetime(dt.UTC) - dt.datetime.now(dt.UTC) > dt.timedelta(hours=71)
 
 
 async def test_a_statement_is_a_file_from_which_it_is_worked_out_again(coop: Cooperative) -> None:

@@ -181,7 +181,7 @@ async def make_out(
     members = [member for member, _ in await store.dividend_lines.amounts(connection, run.id)]
     codes = {member: f"member:{member}:payable" for member in members}
     held = await store.ledger.hold(connection, book, list(codes.values()), run.currency)
-    accounts = await store.payees.usable(connection, members)
+    accounts = await store.payees.named(connection, members)
     profiles = await store.payees.profiles(connection, members)
     lines: list[tuple[str, int, int, int, str, str, str]] = []
     payments: list[tuple[str, int, int]] = []
@@ -189,7 +189,9 @@ async def make_out(
     for position, member in enumerate(members):
         amount, profile = held[codes[member]], profiles.get(member, pb.TaxProfile())
         classification = profile.classification or dividend_runs.UNCLASSIFIED
-        why = dividend_runs.carry_reason(amount, policy, run.currency, accounts.get(member), at) if amount else ""
+        account = accounts.get(member)
+        usable = (account.usable_time, account.returned) if account is not None else None
+        why = dividend_runs.carry_reason(amount, policy, run.currency, usable, at) if amount else ""
         if why or not amount:
             carried += [amount] if amount else []
             lines.append((member, amount, 0, 0, why, classification, ""))
@@ -207,6 +209,12 @@ async def make_out(
     ]
     await store.ledger.post(connection, journals)
     await store.dividend_lines.set_made_out(connection, run.id, lines)
+    # The very accounts that were looked at: one that is named while we look has not cooled off.
+    await store.dividend_lines.keep_payment_accounts(
+        connection,
+        run.id,
+        {member: (accounts[member].iban, accounts[member].holder) for member, paid, _ in payments if paid},
+    )
     run = replace(
         run,
         state=PAYING if paid else CLOSED,

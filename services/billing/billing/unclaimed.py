@@ -39,6 +39,11 @@ class Unclaimed:
             found = await store.payees.lost(connection, before, BATCH)
         for row in found:
             async with self._database.begin() as connection:
+                # One who names an account meanwhile is found, and nothing of theirs is set apart.
+                await store.payees.hold(connection, row.member_id)
+                account = await store.payees.get(connection, row.member_id)
+                if account is not None and account.iban:
+                    continue
                 code = f"member:{row.member_id}:payable"
                 held = await store.ledger.hold(connection, book_of(row.cooperative), [code], row.currency)
                 if held[code]:

@@ -36,7 +36,8 @@ class Payees(DividendParts):
             holder = ""
             if iban:
                 iban, holder = checked_iban(iban), checked_holder(request.holder)
-            known = await store.payees.get(connection, member_id, lock=True)
+            await store.payees.hold(connection, member_id)
+            known = await store.payees.get(connection, member_id)
             account = _named(known, iban, holder, at, self._config.cooling_off_seconds)
             await store.payees.save(connection, member_id, account)
             if iban:

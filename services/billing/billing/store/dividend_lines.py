@@ -71,10 +71,12 @@ _MADE_OUT = _statement(
 _ACCOUNTS = _statement(
     """
     INSERT INTO dividend_payment (run_id, member_id, iban, holder)
-    SELECT :run_id, member_id, iban, holder FROM payee WHERE member_id = ANY(:members)
+    SELECT :run_id, member_id, iban, holder FROM unnest(:members, :ibans, :holders) AS new(member_id, iban, holder)
     """,
     run_id=sa.Text,
     members=_TEXTS,
+    ibans=_TEXTS,
+    holders=_TEXTS,
 )
 
 
@@ -177,9 +179,16 @@ async def set_made_out(
     columns = [list(column) for column in zip(*lines, strict=True)] or [[]] * 7
     names = ("members", "held", "paid", "withheld", "reasons", "classifications", "refs")
     await connection.execute(_MADE_OUT, {"run_id": run_id, **dict(zip(names, columns, strict=True))})
-    paid = [member for member, _, amount, *_ in lines if amount]
-    # Where each goes, as it is now: a change while the payment is on its way changes no file.
-    await connection.execute(_ACCOUNTS, {"run_id": run_id, "members": paid})
+
+
+async def keep_payment_accounts(
+    connection: AsyncConnection, run_id: str, accounts: Mapping[str, tuple[str, str]]
+) -> None:
+    """Where each payment goes, IBAN and holder by member: a change while it is on its way changes no file."""
+    ibans, holders = [iban for iban, _ in accounts.values()], [holder for _, holder in accounts.values()]
+    await connection.execute(
+        _ACCOUNTS, {"run_id": run_id, "members": list(accounts), "ibans": ibans, "holders": holders}
+    )
 
 
 async def payments(connection: AsyncConnection, run_id: str) -> list[Any]:

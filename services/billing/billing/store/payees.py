@@ -30,20 +30,26 @@ class Account:
     returned: bool = False
 
 
-async def get(connection: AsyncConnection, member_id: str, *, lock: bool = False) -> Account | None:
+async def hold(connection: AsyncConnection, member_id: str) -> None:
+    """Until the transaction ends nobody else says where a member is paid. A row could not be held that is not there yet,
+    and of two first accounts each would think itself the first."""
+    # The first number is arbitrary and this lock's own.
+    await connection.execute(sa.text("SELECT pg_advisory_xact_lock(1849, hashtext(:id))"), {"id": member_id})
+
+
+async def get(connection: AsyncConnection, member_id: str) -> Account | None:
     """None for a member who never named one."""
-    statement = sa.select(payee_table).where(_payee.member_id == member_id)
-    row = (await connection.execute(statement.with_for_update() if lock else statement)).first()
+    row = (await connection.execute(sa.select(payee_table).where(_payee.member_id == member_id))).first()
     return Account(row.iban, row.holder, row.usable_time, row.returned) if row is not None else None
 
 
-async def usable(connection: AsyncConnection, members: Sequence[str]) -> dict[str, tuple[dt.datetime, bool]]:
-    """From when each member's account is used, and whether it was found wrong; members without one are left out."""
+async def named(connection: AsyncConnection, members: Sequence[str]) -> dict[str, Account]:
+    """Each member's account; members without one are left out."""
     statement = sa.text(
-        "SELECT member_id, usable_time, returned FROM payee WHERE iban <> '' AND member_id = ANY(:members)"
+        "SELECT member_id, iban, holder, usable_time, returned FROM payee WHERE iban <> '' AND member_id = ANY(:members)"
     ).bindparams(sa.bindparam("members", list(members), type_=ARRAY(sa.Text)))
     rows = await connection.execute(statement)
-    return {row.member_id: (row.usable_time, row.returned) for row in rows}
+    return {row.member_id: Account(row.iban, row.holder, row.usable_time, row.returned) for row in rows}
 
 
 async def profiles(connection: AsyncConnection, members: Sequence[str]) -> dict[str, pb.TaxProfile]:
