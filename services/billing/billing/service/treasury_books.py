@@ -50,12 +50,9 @@ class Books(TreasuryParts):
         book, size = book_seen(request.parent), paging.size(request.page_size)
         name = f"balances?{book}&{request.prefix}"
         position = paging.decode(name, request.page_token, str, str)
+        after = (str(position[0]), str(position[1])) if position else None
         async with self._database.read() as connection:
-            rows = await store.ledger.balances(connection, book, prefix=request.prefix)
-        if position:
-            # By our own order, not the database's: the two may sort signs differently.
-            rows = [row for row in rows if (row.code, row.currency) > (str(position[0]), str(position[1]))]
-        rows.sort(key=lambda row: (row.code, row.currency))
+            rows = await store.ledger.page_of_balances(connection, book, request.prefix, after, size + 1)
         shown, token = paging.page(name, rows, size, lambda row: (row.code, row.currency))
         return pb.ListBalancesResponse(
             balances=[

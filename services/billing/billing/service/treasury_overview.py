@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -46,7 +46,8 @@ class Overview(TreasuryParts):
         cooperative = last(request.parent)
         async with self._database.read() as connection:
             at_market = await store.ledger.balances(connection, PLATFORM, prefix=f"coop:{cooperative}:")
-            balances = _of_cooperative(at_market, await store.ledger.balances(connection, book))
+            at_home = await store.ledger.balances(connection, book, besides="member:")
+            balances = _of_cooperative(at_market, at_home, await store.ledger.members_payable(connection, book))
             account = await store.payout_accounts.get(connection, cooperative)
             month = await store.breaks.closed_month(connection, book)
             treasury = pb.Treasury(
@@ -108,7 +109,7 @@ class Overview(TreasuryParts):
 
 
 def _of_cooperative(
-    at_market: Iterable[AccountBalance], at_home: Iterable[AccountBalance]
+    at_market: Iterable[AccountBalance], at_home: Iterable[AccountBalance], members_payable: Mapping[str, int]
 ) -> dict[str, pb.TreasuryBalance]:
     found: dict[str, pb.TreasuryBalance] = {}
     for one in at_market:
@@ -117,8 +118,8 @@ def _of_cooperative(
         into = _of(found, one.currency)
         if one.code in _AT_HOME:
             _add(into, _AT_HOME[one.code], one.balance_minor)
-        elif one.code.startswith("member:") and one.code.endswith(":payable"):
-            into.members_payable_minor += one.balance_minor
+    for currency, amount_minor in members_payable.items():
+        _of(found, currency).members_payable_minor = amount_minor
     return found
 
 

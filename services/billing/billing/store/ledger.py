@@ -119,11 +119,36 @@ async def balance(connection: AsyncConnection, book: str, code: str, currency: s
 
 
 async def balances(
-    connection: AsyncConnection, book: str, currency: str | None = None, prefix: str = ""
+    connection: AsyncConnection, book: str, currency: str | None = None, prefix: str = "", besides: str = ""
 ) -> list[AccountBalance]:
-    """Every account of a book whose code starts with `prefix`, by code and currency."""
+    """Every account of a book whose code starts with `prefix` and not with `besides`, by code and currency."""
     statement = _balances(book, currency).where(account_table.c.code.startswith(prefix, autoescape=True))
+    if besides:
+        statement = statement.where(~account_table.c.code.startswith(besides, autoescape=True))
     return [_balance(row) for row in await connection.execute(statement)]
+
+
+async def page_of_balances(
+    connection: AsyncConnection, book: str, prefix: str, after: tuple[str, str] | None, limit: int
+) -> list[AccountBalance]:
+    """Accounts whose code starts with `prefix`, in the order of code points; after: code and currency of the last one."""
+    place = (account_table.c.code.collate("C"), account_table.c.currency.collate("C"))
+    statement = _balances(book, None).where(account_table.c.code.startswith(prefix, autoescape=True))
+    if after is not None:
+        statement = statement.where(sa.tuple_(*place) > sa.tuple_(*after))
+    statement = statement.order_by(None).order_by(*place).limit(limit)
+    return [_balance(row) for row in await connection.execute(statement)]
+
+
+async def members_payable(connection: AsyncConnection, book: str) -> dict[str, int]:
+    """What a cooperative owes its members together, by currency. There are as many accounts as members."""
+    account = account_table.c
+    statement = (
+        sa.select(account.currency, sa.cast(-sa.func.sum(account.balance_minor), sa.BigInteger).label("total"))
+        .where(account.book == book, account.code.startswith("member:"), account.code.endswith(":payable"))
+        .group_by(account.currency)
+    )
+    return {row.currency: row.total for row in await connection.execute(statement)}
 
 
 def _once(journals: Iterable[Journal]) -> list[Journal]:
