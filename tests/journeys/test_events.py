@@ -4,10 +4,11 @@ import importlib
 import re
 from pathlib import Path
 
+import httpx
 import nats
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import Default
-from house import request_id
+from house import Person, request_id
 from insider import Insider
 from nats.js.api import DeliverPolicy
 from walk import COMPANY, MarketPeople, NotYet, Purchase, Shelf, eventually
@@ -17,20 +18,27 @@ from rochdale.billing.v1 import billing_pb2 as billing
 from rochdale.catalog.v1 import catalog_pb2 as catalog
 from rochdale.governance.v1 import governance_pb2 as governance
 from rochdale.governance.v1 import membership_pb2 as membership
+from rochdale.governance.v1 import proposals_pb2 as proposals
 from rochdale.identity.v1 import identity_pb2 as identity
 from rochdale.licensing.v1 import licensing_pb2 as licensing
 from rochdale.type.v1 import scope_pb2 as scope
+from rochdale.type.v1.dividend_policy_pb2 import CONTRIBUTION_BASIS_RECORDS, DividendPolicy
+from rochdale.type.v1.money_pb2 import Money
 from rochdale_kit.clock import now
 from rochdale_kit.cooperative_keys import introduce
 from rochdale_kit.signing import SigningKey
 
 ROOT = Path(__file__).resolve().parents[2]
 STREAMS = ["identity", "governance", "catalog", "licensing", "billing", "access_broker", "data_gateway"]
-# Told when an emergency of the board lapses, after thirty days, and when a version without withdrawn rows is ready, after
-# three; tests/licensing and tests/data_gateway hear them with their own clocks and settings.
-TOLD_LATER = {"rochdale.licensing.v1.LicenseResumed", "rochdale.data_gateway.v1.VersionSuperseded"}
+# Told when a version without withdrawn rows is ready, after three days; when a share was held for its week; when a period or
+# a month is over, and what follows from it. tests/data_gateway and tests/billing hear them with their own clocks.
+TOLD_LATER = {
+    "rochdale.data_gateway.v1.VersionSuperseded",
+    *(f"rochdale.billing.v1.{name}" for name in ("RevenueReleased", "UsageWarned", "PaymentReminded")),
+    *(f"rochdale.billing.v1.{name}" for name in ("DividendPosted", "DividendPaid")),
+}
 # Parts of other messages.
-PARTS = {"rochdale.data_gateway.v1.MemberContribution"}
+PARTS = {"rochdale.data_gateway.v1.MemberContribution", "rochdale.billing.v1.MemberDividend"}
 # Not kept in a stream: it says "nothing was missed", and only now.
 HEARTBEATS = {"rochdale.access_broker.v1.Heartbeat", "rochdale.access_broker.v1.SignedHeartbeat"}
 
@@ -53,6 +61,7 @@ async def provoke(market: MarketPeople, shelf: Shelf) -> None:
     purchase = Purchase(buyer, shelf.offering.name)
     token = await market.buy(purchase)
     await market.files(purchase, token)
+    await provoke_money(market, purchase, shelf.steward)
     await market.stub("licensing").TerminateLicense(
         licensing.TerminateLicenseRequest(request_id=request_id(), name=purchase.license, reason="Heard enough."),
         metadata=buyer.metadata,
@@ -88,6 +97,36 @@ async def provoke(market: MarketPeople, shelf: Shelf) -> None:
     await provoke_members(market)
 
 
+async def provoke_money(market: MarketPeople, purchase: Purchase, seller: Person) -> None:
+    """Part of a payment goes back, and the buyer's bank takes the rest, and gives it back."""
+    order = await market.order(purchase)
+    await market.stub("billing").RefundOrder(
+        billing.RefundOrderRequest(
+            request_id=request_id(), order=order.name, amount=Money(amount_minor=100, currency="EUR"), reason="Late."
+        ),
+        metadata=seller.metadata,
+    )
+
+    async def standing(state: licensing.LicenseState.ValueType) -> None:
+        found = await market.stub("licensing").GetLicense(
+            licensing.GetLicenseRequest(name=purchase.license), metadata=purchase.metadata
+        )
+        if found.state != state:
+            raise NotYet("standing")
+
+    stripe = httpx.AsyncClient(base_url=market.market.plan.stripe_url, auth=("sk_test_simulator", ""))
+    async with stripe:
+        id = order.name.removeprefix("orders/")
+        intents = (await stripe.get("/v1/payment_intents", params={"limit": 100})).json()["data"]
+        charge = next(
+            one["latest_charge"] for one in intents if one["metadata"].get("order") == id and one["latest_charge"]
+        )
+        opened = (await stripe.post("/_simulator/disputes", json={"charge": charge})).json()
+        await eventually(lambda: standing(licensing.LICENSE_STATE_SUSPENDED))
+        await stripe.post(f"/_simulator/disputes/{opened['id']}/decide", json={"outcome": "won"})
+        await eventually(lambda: standing(licensing.LICENSE_STATE_ACTIVE))
+
+
 async def provoke_members(market: MarketPeople) -> None:
     """In a cooperative of its own: people come and go, consent and withdraw, ask and forbid."""
     steward = await market.found("chatty", ["m-1"])
@@ -95,6 +134,10 @@ async def provoke_members(market: MarketPeople) -> None:
     version = await market.add_dataset(steward, "diary", b"who,pages\n" + b"m-1,1\nm-2,2\n" * 30, "who")
     leaver, withdrawer = await cooperative.join("m-1", "m-2")
     await market.consent(steward, dataset, ["m-1", "m-2"])
+    policy = DividendPolicy(
+        reserve_bps=1000, basis=CONTRIBUTION_BASIS_RECORDS, min_payout=Money(amount_minor=500, currency="EUR")
+    )
+    await cooperative.pass_through(await cooperative.draft(delta=proposals.PolicyDelta(dividend_policy=policy)))
     offering = await market.offer(steward, version, {COMPANY: 0})
     purchase = Purchase(await market.licensee("diarist", COMPANY), offering.name)
     token = await market.buy(purchase)
