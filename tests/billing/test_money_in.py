@@ -266,7 +266,7 @@ async def test_a_license_has_one_order_of_each_kind_for_a_period(desk: Desk) -> 
             made.append(await make(connection, period_order(first.license, kind, start, 700, 50)))
     assert made == [True, False, True, True]
     async with desk.database.read() as connection:
-        found = await store.orders.of_license(connection, first.license)
+        found = (await store.orders.page(connection, None, None, 10, 0, first.license))[::-1]
     assert [order.kind for order in found] == [1, 2, 3, 2]
     resource = found[1].resource()
     assert resource.quote_hash == canonical_hash(resource, *QUOTED, "period_start_time", "period_end_time")

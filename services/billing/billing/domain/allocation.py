@@ -1,4 +1,4 @@
-"""Dividing whole amounts exactly: the largest remainder over weights, and what of a fee goes back with part of a charge.
+"""Dividing whole amounts exactly: the largest remainder over weights. Who bears a refund: postings.py.
 
 Whole numbers only. No money is lost or made, and anyone can work the same result out again.
 """
@@ -64,16 +64,3 @@ def _extra(pool: int, weights: Mapping[str, int], seed: str) -> list[str]:
         (key for key in remainders if remainders[key]), key=lambda key: (-remainders[key], tie_break(seed, key))
     )
     return ordered[:left]
-
-
-def back(fee: int, charge: int, refunded: int, refund: int) -> int:
-    """What of `fee`, taken from `charge`, goes back with `refund` after `refunded` did.
-
-    Cumulative: any sequence of refunds that ends at the charge gives back exactly the fee. Raises ValueError for more
-    than is left.
-    """
-    if not (0 <= fee <= charge and refunded >= 0 and 0 <= refund <= charge - refunded):
-        raise ValueError(f"{refund} after {refunded} of {charge}, with a fee of {fee}")
-    if charge == 0:
-        return 0
-    return fee * (refunded + refund) // charge - fee * refunded // charge

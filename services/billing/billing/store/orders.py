@@ -120,12 +120,6 @@ async def lock_of_license(connection: AsyncConnection, license: str) -> Order | 
     return order_of(row) if row is not None else None
 
 
-async def of_license(connection: AsyncConnection, license: str) -> list[Order]:
-    """Every order a license made, oldest first: ids sort by time."""
-    rows = await connection.execute(sa.select(_table).where(_table.c.license == license).order_by(_table.c.id))
-    return [order_of(row) for row in rows]
-
-
 async def of_references(connection: AsyncConnection, references: Collection[str]) -> list[Order]:
     rows = await connection.execute(sa.select(_table).where(_table.c.payment_reference.in_(references)))
     return [order_of(row) for row in rows]

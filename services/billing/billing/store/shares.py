@@ -25,14 +25,9 @@ async def insert(connection: AsyncConnection, share: Share) -> None:
     await connection.execute(_table.insert().values({name: getattr(share, name) for name in _FIELDS}))
 
 
-async def get(connection: AsyncConnection, order_id: str) -> Share | None:
-    """The share of an order; None before it is paid, and for one that cost nothing."""
-    row = (await connection.execute(sa.select(_table).where(_table.c.order_id == order_id))).first()
-    return share_from(row) if row is not None else None
-
-
 async def lock(connection: AsyncConnection, order_id: str) -> Share | None:
-    """The share of an order, held until the transaction ends. The caller holds the order's lock."""
+    """The share of an order, held until the transaction ends; None before it is paid, and for one that cost nothing. The
+    caller holds the order's lock."""
     statement = sa.select(_table).where(_table.c.order_id == order_id).with_for_update()
     row = (await connection.execute(statement)).first()
     return share_from(row) if row is not None else None

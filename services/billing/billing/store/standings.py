@@ -15,11 +15,6 @@ from rochdale.billing.v1 import events_pb2 as pb
 _standing, _cause, _change = standing_table.c, standing_cause_table.c, standing_change_table.c
 
 
-async def get(connection: AsyncConnection, license: str) -> Standing:
-    row = (await connection.execute(sa.select(standing_table).where(_standing.license == license))).first()
-    return Standing(row.state, row.reason, row.sequence) if row is not None else Standing()
-
-
 async def lock(connection: AsyncConnection, license: str, now: dt.datetime) -> Standing:
     """The standing, held until the transaction ends; its row is made if there is none."""
     await connection.execute(
