@@ -284,15 +284,18 @@ async def test_imported_weights_count_once_they_are_whole_and_signed(coop: Coope
     async with refused("WEIGHTS_MISSING"):
         await coop.ask("ComputeDividendRun", pb.ComputeDividendRunRequest(name=run.name))
     weights = [pb.MemberWeight(member=one, version=coop.version(), units=units) for one, units in ((ada, 2), (ben, 1))]
-    hashed = sha256("".join(f"{one.member}\t{one.version}\t{one.units}\n" for one in weights).encode()).hexdigest()
+    lines = [f"{coop.name}\t{MARCH}\n", *(f"{one.member}\t{one.version}\t{one.units}\n" for one in weights)]
+    hashed = sha256("".join(lines).encode()).hexdigest()
 
-    async def bring(first: int, part: list[pb.MemberWeight], last: bool, key: SigningKey = coop.key) -> object:
+    async def bring(
+        first: int, part: list[pb.MemberWeight], last: bool, key: SigningKey = coop.key, month: str = MARCH
+    ) -> object:
         return await coop.ask(
             "ImportWeights",
             pb.ImportWeightsRequest(
                 request_id=request_id(),
                 parent=coop.name,
-                month=MARCH,
+                month=month,
                 weights_hash=hashed,
                 signature=sign_hash(key, DIVIDEND_WEIGHTS_PREFIX, hashed),
                 weights=part,
@@ -309,6 +312,9 @@ async def test_imported_weights_count_once_they_are_whole_and_signed(coop: Coope
         await bring(0, [weights[0], weights[0]], False)
     async with refused("WEIGHTS_INVALID"):
         await bring(0, weights[:1], True)
+    async with refused("WEIGHTS_INVALID"):
+        # What was signed for one month counts for no other.
+        await bring(0, weights, True, month=APRIL)
     foreign = pb.MemberWeight(member="cooperatives/other-coop/members/mem_A", version=coop.version(), units=1)
     async with refused("WEIGHTS_INVALID"):
         await bring(0, [foreign], False)

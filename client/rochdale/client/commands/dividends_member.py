@@ -240,7 +240,8 @@ def import_weights(
     cooperative = get_cooperative(market, market.organization)
     key = current_signing_key(market, signing_key, cooperative)
     weights = list(_weights(existing(file), cooperative.name))
-    lines = "".join(f"{one.member}\t{one.version}\t{one.units}\n" for one in weights)
+    # With the month, so that what was signed for one counts for no other.
+    lines = f"{cooperative.name}\t{month}\n" + "".join(f"{one.member}\t{one.version}\t{one.units}\n" for one in weights)
     weights_hash = hashlib.sha256(lines.encode()).hexdigest()
     signature = key.sign(DIVIDEND_WEIGHTS_PREFIX, weights_hash)
     request_id = request_id_or_new(request_id)

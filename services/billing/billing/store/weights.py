@@ -83,8 +83,8 @@ async def add(
 
 
 async def hash_of(connection: AsyncConnection, cooperative: str, month: str, weights_hash: str) -> str:
-    """SHA-256 over the weights that are there, in their order, as the contract says it."""
-    found = hashlib.sha256()
+    """SHA-256 over whose and when they are, and the weights that are there in their order, as the contract says it."""
+    found = hashlib.sha256(f"cooperatives/{cooperative}\t{month}\n".encode())
     for member, version, units in await _of(connection, cooperative, month, weights_hash):
         found.update(f"cooperatives/{cooperative}/members/{member}\t{version}\t{units}\n".encode())
     return found.hexdigest()

@@ -1239,7 +1239,9 @@ class ImportWeightsRequest(_message.Message):
     month: _builtins.str
     """The month they are for, such as "2026-10"."""
     weights_hash: _builtins.str
-    """SHA-256 over the whole file: of each weight in order "{member}\\t{version}\\t{units}\\n"."""
+    """SHA-256 over the whole file: "{cooperative}\\t{month}\\n", then of each weight in order
+    "{member}\\t{version}\\t{units}\\n". What was signed for one month counts for no other.
+    """
     offset: _builtins.int
     """Where this part begins in the file, from 0."""
     last: _builtins.bool
