@@ -186,6 +186,17 @@ async def test_what_others_paid_is_not_asked_back_and_stands_in_nobodys_way(purs
     assert await desk.flaws() == []
 
 
+async def test_an_account_that_is_gone_ends_no_comparison(purse: Purse, caplog: pytest.LogCaptureFixture) -> None:
+    await purse.start()
+    purse.hear_webhooks()
+    await purse.onboard()
+    await purse.account_becomes(pb.PAYOUT_ACCOUNT_STATE_ACTIVE)
+    async with purse.desk.database.begin() as connection:
+        await connection.exec_driver_sql("UPDATE payout_account SET stripe_account = 'acct_gone'")
+    assert (await purse.reconcile()).open_break_count == 0
+    assert "payouts of cooperatives/valley-health/payoutAccount cannot be seen" in caplog.text
+
+
 async def test_a_license_that_is_never_used_keeps_nothing_from_the_cooperative_for_ever(purse: Purse) -> None:
     await purse.start(hold_seconds=0, delivery_deadline_seconds=1.5)
     purse.hear_webhooks()

@@ -115,9 +115,16 @@ class Reconciling:
         async with self._database.read() as connection:
             accounts = await store.payout_accounts.all_of(connection)
         for account in accounts:
-            if account.stripe_account:
-                for payout in await connect.payouts(account.stripe_account, since):
-                    await self._hints.apply(account, payout)
+            if not account.stripe_account:
+                continue
+            try:
+                found = await connect.payouts(account.stripe_account, since)
+            except RailRefused as refused:
+                # Closed, or no longer ours to see. One such account must not end every comparison from now on.
+                log.error("payouts of %s cannot be seen: %s", account.name, refused)
+                continue
+            for payout in found:
+                await self._hints.apply(account, payout)
 
     async def _steady(self, connect: Connect, since: dt.datetime | None, at: dt.datetime) -> _Look:
         """What is found each of several times."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing import store
 from billing.domain import postings
 from billing.domain.ledger import book_of
-from billing.keeper import patiently
+from billing.keeper import each, patiently
 from rochdale_kit.clock import now
 from rochdale_kit.database import Database
 
@@ -37,17 +38,20 @@ class Unclaimed:
         before = at - dt.timedelta(seconds=self._after_seconds)
         async with self._database.read() as connection:
             found = await store.payees.lost(connection, before, BATCH)
-        for row in found:
+
+        async def one(row: Any) -> None:
             async with self._database.begin() as connection:
                 # One who names an account meanwhile is found, and nothing of theirs is set apart.
                 await store.payees.hold(connection, row.member_id)
                 account = await store.payees.get(connection, row.member_id)
                 if account is not None and account.iban:
-                    continue
+                    return
                 code = f"member:{row.member_id}:payable"
                 held = await store.ledger.hold(connection, book_of(row.cooperative), [code], row.currency)
                 if held[code]:
                     await _move(connection, row.cooperative, row.member_id, row.currency, held[code], at)
+
+        await each(found, one)
 
 
 async def claim(connection: AsyncConnection, cooperative: str, member_id: str, at: dt.datetime) -> None:
