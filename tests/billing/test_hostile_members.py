@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 from dividend_world import Cooperative, Market, open_market
 from house import refused, request_id
 
@@ -148,3 +150,21 @@ async def test_a_steward_who_left_moves_no_money_while_the_session_lasts(coop: C
     ):
         async with refused("NOT_FOUND"):
             await getattr(treasury, method)(request, metadata=coop.second.metadata)
+
+
+async def test_a_run_asked_for_many_times_at_once_keeps_no_other_cooperative_waiting(coop: Cooperative) -> None:
+    await coop.join(1)
+    await coop.enact(coop.policy(equal_bps=10_000))
+    run = await coop.create("2026-03")
+    other = await coop.market.cooperative(coop.stub)
+    wish = pb.ComputeDividendRunRequest(name=run.name)
+    async with coop.market.database.begin() as connection:
+        # As if the first of them took its time.
+        await connection.execute(
+            sa.text("SELECT 1 FROM dividend_run WHERE id = :id FOR UPDATE"), {"id": run.name[-30:]}
+        )
+        waiting = [asyncio.ensure_future(coop.ask("ComputeDividendRun", wish)) for _ in range(40)]
+        await asyncio.sleep(1)
+        async with asyncio.timeout(3):
+            await other.ask("ListDividendPolicies", pb.ListDividendPoliciesRequest(parent=other.name))
+    assert {one.state for one in await asyncio.gather(*waiting)} == {pb.RUN_STATE_COMPUTED}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from weakref import WeakValueDictionary
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing import store
@@ -27,6 +32,15 @@ class DividendParts:
         self._database = database
         self._config = config
         self._withholding = withholding
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @contextlib.asynccontextmanager
+    async def turn(self, run: str) -> AsyncIterator[None]:
+        """One act on a run at a time. Whoever waits holds none of the connections that everybody shares: working a large run
+        out takes long, and a few repetitions of it would keep all cooperatives from the database."""
+        lock = self._turns.setdefault(run, asyncio.Lock())
+        async with lock:
+            yield
 
 
 def person() -> str:

@@ -24,7 +24,7 @@ class DividendPayments(DividendParts):
     """Runs, from their approval on."""
 
     async def PostDividendRun(self, request: pb.PostDividendRunRequest, context: Context) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             run = await run_for(connection, request.name, viewer, lock=True)
             if run.state not in IS_POSTED:
@@ -34,7 +34,7 @@ class DividendPayments(DividendParts):
             return await run_of(connection, run, viewer)
 
     async def PayDividendRun(self, request: pb.PayDividendRunRequest, context: Context) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             run = await run_for(connection, request.name, viewer, lock=True)
             if run.state not in (PAYING, CLOSED):
@@ -76,7 +76,7 @@ class DividendPayments(DividendParts):
     async def SettleDividendPayments(
         self, request: pb.SettleDividendPaymentsRequest, context: Context
     ) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
                 return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)

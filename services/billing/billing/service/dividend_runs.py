@@ -84,14 +84,14 @@ class DividendRuns(DividendParts):
         return pb.ListDividendRunsResponse(dividend_runs=runs, next_page_token=token)
 
     async def ComputeDividendRun(self, request: pb.ComputeDividendRunRequest, context: Context) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer, run, policy = await self._held(connection, request.name)
             dividend_runs.require_state(run.name, run.state, DRAFT, COMPUTED)
             run = await dividing.work_out(connection, run, policy)
             return await run_of(connection, run, viewer)
 
     async def OpenObjections(self, request: pb.OpenObjectionsRequest, context: Context) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer, run, policy = await self._held(connection, request.name)
             if run.state != OBJECTION:
                 dividend_runs.require_state(run.name, run.state, COMPUTED)
@@ -102,7 +102,7 @@ class DividendRuns(DividendParts):
 
     async def ObjectToDividendRun(self, request: pb.ObjectToDividendRunRequest, context: Context) -> pb.DividendRun:
         at = now()
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await viewer_of(connection, request.name)
             if not viewer.member_id:
                 raise not_found(request.name)
@@ -119,7 +119,7 @@ class DividendRuns(DividendParts):
             return await run_of(connection, run, viewer)
 
     async def AnswerObjection(self, request: pb.AnswerObjectionRequest, context: Context) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
                 return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
@@ -142,7 +142,7 @@ class DividendRuns(DividendParts):
 
     async def ApproveDividendRun(self, request: pb.ApproveDividendRunRequest, context: Context) -> pb.DividendRun:
         at = now()
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
                 return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
@@ -162,7 +162,7 @@ class DividendRuns(DividendParts):
             return await run_of(connection, run, viewer)
 
     async def DiscardDividendRun(self, request: pb.DiscardDividendRunRequest, context: Context) -> pb.DividendRun:
-        async with self._database.begin() as connection:
+        async with self.turn(request.name), self._database.begin() as connection:
             viewer = await steward_of(connection, request.name)
             if earlier := await first_answer(connection, caller().organization, request, pb.DividendRun):
                 return await run_of(connection, await run_for(connection, earlier.name, viewer), viewer)
