@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -50,14 +52,22 @@ def account_fields(account: treasury_pb2.PayoutAccount) -> dict[str, str]:
 
 
 def keep_file(name: str, content: bytes, output: Path | None) -> Path | None:
-    """Writes a file where the caller wants it, never over another; "-" is standard output. Where it lies."""
+    """Writes a file where the caller wants it, never over another; "-" is standard output. Where it lies.
+
+    name: as the market says it, which decides no more than what the file is called. Only its owner can read it: there may
+    be people's accounts in it.
+    """
     if str(output) == "-":
         sys.stdout.buffer.write(content)
         return None
-    path = (output or Path(name)).expanduser()
+    path = (
+        output.expanduser()
+        if output is not None
+        else Path(re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".-") or "file")
+    )
     if path.exists() and path.read_bytes() == content:
         return path
-    with path.open("xb") as file:
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         file.write(content)
     return path
 
