@@ -5,6 +5,7 @@ import datetime as dt
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -30,7 +31,11 @@ from rochdale_kit.clock import now
 COOP = "coop:valley-health"
 # What a test does by hand is done by nobody else meanwhile.
 ASLEEP = {"round_seconds": 3600.0, "sweep_seconds": 3600.0}
-SOMEWHERE = {"database_url": "postgresql+asyncpg://", "nats_url": "nats://", "identity_address": "127.0.0.1:1"}
+SOMEWHERE: dict[str, Any] = {
+    "database_url": "postgresql+asyncpg://",
+    "nats_url": "nats://",
+    "identity_address": "127.0.0.1:1",
+}
 
 
 @pytest.fixture
@@ -183,6 +188,31 @@ async def test_what_others_paid_is_not_asked_back_and_stands_in_nobodys_way(purs
     after = await desk.rows("SELECT state, amount_minor FROM reversal ORDER BY id DESC")
     assert len(after) == len(asked) + 1, "the first is not asked for again beside it"
     assert (after[0].state, after[0].amount_minor) == (2, 95_000)
+    assert await desk.flaws() == []
+
+
+async def test_a_transfer_that_is_asked_for_otherwise_than_before_is_not_taken_for_refused(purse: Purse) -> None:
+    await purse.start()
+    purse.hear_webhooks()
+    desk = purse.desk
+    await purse.onboard()
+    await purse.account_becomes(pb.PAYOUT_ACCOUNT_STATE_ACTIVE)
+    desk.simulator.faults.add("lose_response_after_commit", count=6, match="/v1/transfers")
+    order = await released(desk, await paid_order(desk, 100_000))
+    await until(lambda: desk.stripe.stripe.v1.transfers.list_async(), lambda found: len(found.data) == 1)
+
+    async def becomes_of(group: str) -> None:
+        """As if another version of ours named its transfers by something else."""
+        async with desk.database.begin() as connection:
+            await connection.execute(sa.text("UPDATE transfer SET order_id = :group"), {"group": group})
+
+    await becomes_of("another")
+    await asyncio.sleep(1.5)
+    (row,) = await desk.rows("SELECT state, attempt FROM transfer")
+    assert (row.state, row.attempt) == (1, 1), "nobody knows yet, so nothing is sent under another key"
+    await becomes_of(id_of(order))
+    await purse.one_payout(pb.PAYOUT_STATE_PAID)
+    assert len((await desk.stripe.stripe.v1.transfers.list_async()).data) == 1
     assert await desk.flaws() == []
 
 

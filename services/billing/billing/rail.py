@@ -321,8 +321,10 @@ class Rail:
                 raise RailUnavailable(str(error)) from None
             except stripe.StripeError as error:
                 status = error.http_status
-                # 409: the same request is under way. 429: nothing was done. No status: the line was lost.
-                if status is None or status >= 500 or status in (409, 429):
+                # 409: the same request is under way. 429: nothing was done. No status: the line was lost. And a key that was
+                # used for another request, as by a version of ours that asked otherwise, says nothing of what that one did.
+                used = isinstance(error, stripe.IdempotencyError)
+                if status is None or status >= 500 or status in (409, 429) or used:
                     log.warning("Stripe does not answer: %s", error)
                     raise RailUnavailable(str(error)) from None
                 raise RailRefused(error.code or "rail_refused", str(error)) from None
