@@ -5,9 +5,11 @@ A payout to a bank waits for its file. What was sent of a share beyond what the 
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 from dataclasses import replace
+from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,6 +40,7 @@ class PayingOut:
         self._every = dt.timedelta(seconds=config.payout_seconds)
         self._minimum_minor = config.payout_minimum_minor
         self._check_every = dt.timedelta(seconds=config.account_check_seconds)
+        self._looking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def connect(self) -> Connect:
@@ -63,6 +66,11 @@ class PayingOut:
 
     async def look(self, account: PayoutAccount) -> PayoutAccount:
         """Asks Stripe how an account stands and keeps it. Raises RailUnavailable."""
+        # One at a time: what Stripe said before must not be kept over what it says now.
+        async with self._looking.setdefault(account.cooperative, asyncio.Lock()):
+            return await self._look(account)
+
+    async def _look(self, account: PayoutAccount) -> PayoutAccount:
         try:
             at_rail = await self.connect.account(account.stripe_account)
         except RailRefused as refused:
