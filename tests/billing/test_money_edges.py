@@ -162,6 +162,20 @@ async def test_a_row_that_no_database_takes_keeps_nobody_waiting(desk: Desk, cap
     assert done == ["sound"] and "poisoned failed" in caplog.text
 
 
+async def test_an_order_that_cannot_be_closed_yet_stands_in_nobodys_way(
+    closed_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = closed_desk
+    monkeypatch.setattr("billing.keeper.BATCH", 1)
+    await desk.start(order_ttl_seconds=2)
+    stuck = await desk.agree()
+    payment = await desk.pay(stuck)
+    desk.simulator.faults.add("500", count=10_000, match=f"/v1/payment_intents/{payment.payment_intent}")
+    later = await desk.agree()
+    await desk.becomes(later, orders.ORDER_STATE_CANCELED)
+    assert (await desk.order(stuck)).state == orders.ORDER_STATE_OPEN
+
+
 async def test_what_others_paid_is_not_asked_back_and_stands_in_nobodys_way(purse: Purse) -> None:
     await purse.start()
     purse.hear_webhooks()
