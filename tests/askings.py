@@ -278,15 +278,15 @@ PRIVATE: dict[str, Asking] = {
     ),
     "billing.RefundOrder": lambda t: billing.RefundOrderRequest(request_id=request_id(), order=t.order, reason="mine"),
     "billing.ConfirmRefund": lambda t: billing.ConfirmRefundRequest(
-        request_id=request_id(), name=f"{t.order}/refunds/rfd_{"0" * 26}", bank_reference="mine"
+        request_id=request_id(), name=f"{t.order}/refunds/rfd_{'0' * 26}", bank_reference="mine"
     ),
     "billing.ListRefunds": lambda t: billing.ListRefundsRequest(order=t.order),
-    "billing.GetEvidence": lambda t: billing.GetEvidenceRequest(name=f"{t.order}/disputes/dis_{"0" * 26}"),
+    "billing.GetEvidence": lambda t: billing.GetEvidenceRequest(name=f"{t.order}/disputes/dis_{'0' * 26}"),
     "billing.SubmitEvidence": lambda t: billing.SubmitEvidenceRequest(
-        request_id=request_id(), name=f"{t.order}/disputes/dis_{"0" * 26}"
+        request_id=request_id(), name=f"{t.order}/disputes/dis_{'0' * 26}"
     ),
     "billing.ListInvoices": lambda t: billing.ListInvoicesRequest(order=t.order),
-    "billing.GetInvoice": lambda t: billing.GetInvoiceRequest(name=f"{t.order}/invoices/inv_{"0" * 26}"),
+    "billing.GetInvoice": lambda t: billing.GetInvoiceRequest(name=f"{t.order}/invoices/inv_{'0' * 26}"),
     "billing.IssueInvoice": lambda t: billing.IssueInvoiceRequest(request_id=request_id(), order=t.order),
     "billing.GetTreasury": lambda t: treasury.GetTreasuryRequest(parent=cooperative(t)),
     "billing.ListShares": lambda t: treasury.ListSharesRequest(parent=cooperative(t)),
