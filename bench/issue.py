@@ -266,7 +266,7 @@ async def _open_grant(url: str, sealing_key: bytes) -> str:
     async with database.begin() as connection:
         await store.register_gateway(connection, COOPERATIVE, "http://127.0.0.1:8443", "127.0.0.1:1", at)
         await store.insert_grant(
-            connection, grant, license=license, sharing_rule=None, offering=None, seal=seal, now=at
+            connection, grant, license=license, sharing_rule=None, offering=None, seal=seal, suspension_count=0, now=at
         )
     await database.close()
     return name

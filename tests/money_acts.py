@@ -157,9 +157,9 @@ class BuyerActs(History):
             self.met["money on an attempt given up"] += 1
         return paid.status_code == 200
 
-    async def save_method(self) -> bool:
+    async def save_method(self, who: str = "") -> bool:
         """A buyer saves a card for what comes."""
-        who = self.random.choice(list(BUYERS))
+        who = who or self.random.choice(list(BUYERS))
         request = pb.SetUpPaymentMethodRequest(request_id=self.request())
         made = await self.ask(buyer(who), "billing", "SetUpPaymentMethod", request)
         if made is None or not made.setup_url:

@@ -144,6 +144,8 @@ class BankActs(BuyerActs):
         sent = any(one["share_id"] == share["id"] and one["state"] == 2 for one in self.rows.transfers)
         if outcome == "lost" and sent:
             self.met["dispute lost after payout"] += 1
+        elif outcome == "lost" and share["frozen"] and share["state"] == 1:
+            self.met["dispute lost before release"] += 1
         return True
 
     # Cooperatives are paid

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from money_acts import INTENT, PAID, SAVED
+from money_acts import INTENT, PAID, SAVED, buyer
 from money_engine import LOST_ANSWER
-from money_history import DAY, Cooperative
+from money_history import BUYERS, DAY, Cooperative
 from money_members import MemberActs
+
+from rochdale.billing.v1 import billing_pb2 as pb
+from rochdale_kit.refusals import Refusal
 
 CHANCES = 10
 TRIES = 60
 # In each theme one history of so many dies in every stretch of everything it does.
 RELENTLESS_EACH = 16
+THEMES = (
+    "refunds", "disputes", "short_reversal", "returned_payout", "subscription", "dividends", "late_money",
+    "forgotten_keys", "chance",
+)  # fmt: skip
 # How likely each act is.
 CHANCES_OF = {
     "agree": 3, "start": 6, "pay": 7, "pay_orphan": 1, "transfer": 3, "match": 3, "use": 4, "refund": 4,
@@ -31,14 +39,11 @@ class Story(MemberActs):
         self.rows = await self.auditor.audit()
         await self.prepare()
         await self.fetch()
-        themes = (
-            self.refunds, self.disputes, self.short_reversal, self.returned_payout, self.subscription, self.dividends,
-            self.late_money, self.forgotten_keys, self.chance,
-        )  # fmt: skip
-        theme, relentless = self.seed % len(themes), self.seed // len(themes) % RELENTLESS_EACH == 0
+        theme = THEMES[self.seed % len(THEMES)]
+        relentless = self.seed // len(THEMES) % RELENTLESS_EACH == 0
         # Deaths everywhere take their time, so then nothing else happens.
         self.chaos.relentless = relentless
-        await themes[theme]()
+        await getattr(self, theme)()
         if not relentless:
             await self.by_chance()
         await self.finish()
@@ -102,24 +107,28 @@ class Story(MemberActs):
         return order
 
     async def refunds(self) -> None:
-        order = await self.released(self.random.randrange(2))
+        order = await (self.arrived if self.random.random() < 0.6 else self.released)(self.random.randrange(2))
         if order is not None:
             await self.do(self.refund, order, False)
             await self.do(self.treasurer)
             await self.do(self.refund, order)
+            await self.do(self.treasurer)
+            await self.do(self.sweeps)
         await self.sold(self.random.randrange(2), method=self.random.choice((INTENT, 3)))
         await self.do(self.refund)
 
     async def disputes(self) -> None:
-        order = await (self.arrived if self.random.random() < 0.6 else self.sold)(0)
+        order = await (self.arrived if self.seed // len(THEMES) % 2 else self.sold)(0)
         share = next((one for one in self.rows.shares if order is not None and one["order_id"] == order["id"]), None)
         if share is not None:
             kind = self.random.choice(("above", "above", "all", "part"))
             await self.do(self.dispute, kind, share)
             await self.do(self.deliver, True)
             await self.do(self.refund, order)
-            await self.do(self.rule)
+            await self.do(self.later)
+            await self.do(self.rule, self.random.choice(("lost", "lost", "lost", "won")))
             await self.do(self.deliver, True)
+            await self.do(self.later)
             await self.do(self.treasurer)
 
     async def short_reversal(self) -> None:
@@ -145,9 +154,10 @@ class Story(MemberActs):
         await self.do(self.treasurer)
 
     async def subscription(self) -> None:
-        for _ in range(2):
-            await self.do(self.save_method)
+        for who in BUYERS:
+            await self.do(self.save_method, who)
         await self.do(self.deliver, True)
+        await self.do(self.later)
         order = await self.sold(self.random.randrange(2), monthly=True, method=self.random.choice((INTENT, SAVED)))
         if order is None:
             return
@@ -193,8 +203,20 @@ class Story(MemberActs):
 
     async def start_unheard(self) -> bool:
         """A buyer begins to pay, and Stripe's answer is lost."""
+        found = self.orders(1)
+        if not found:
+            return False
+        order = self.random.choice(found)
+        request = pb.StartPaymentRequest(
+            request_id=self.request(), order=f"orders/{order['id']}", method=pb.PAYMENT_METHOD_PAYMENT_INTENT
+        )
+        self.note("StartPayment, whose answer is lost")
+        relentless, self.chaos.relentless = self.chaos.relentless, False
         self.chaos.arm(LOST_ANSWER, 1)
-        return await self.start(INTENT)
+        with contextlib.suppress(Refusal):
+            await self.engine.ask(buyer(self.license_of(order).buyer), "billing", "StartPayment", request)
+        self.chaos.relentless = relentless
+        return True
 
     async def unanswered(self, act: Callable[..., Awaitable[bool]], *given: Any) -> bool:
         """Stripe does it, and its answer is lost for so long that it forgets the key."""
@@ -207,19 +229,21 @@ class Story(MemberActs):
 
     async def forgotten_keys(self) -> None:
         """What is asked again after a day is looked for first."""
-        order = await self.released(0)
-        await self.do(self.time, 1.1)
-        await self.do(self.unanswered, self.treasurer, trouble=0)
+        order = await self.sold(0)
+        if order is not None:
+            await self.do(self.use, self.license_of(order), "0.5")
+            await self.do(self.time, 8)
+            await self.do(self.unanswered, self.treasurer, trouble=0)
         await self.do(self.treasurer)
         if order is not None:
             await self.do(self.unanswered, self.refund, order, False, trouble=0)
             await self.do(self.sweeps)
             await self.do(self.unanswered, self.treasurer, trouble=0)
             await self.do(self.treasurer)
-        await self.do(self.save_method)
-        await self.do(self.deliver, True)
         await self.do(self.agree)
-        open_ones = self.orders(1)
+        await self.do(self.save_method, self.licenses[-1].buyer)
+        await self.do(self.deliver, True)
+        open_ones = [one for one in self.orders(1) if one["license"] == self.licenses[-1].name]
         if open_ones:
             method = self.random.choice((INTENT, SAVED, SAVED))
             await self.do(self.unanswered, self.start, method, open_ones[-1], trouble=0)
