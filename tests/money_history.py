@@ -310,10 +310,14 @@ class History:
             await self.pass_time(2 * HOUR)
             await self.run(*self.engine.steps)
             await self.audit()
-        # What was dropped is found here.
+        # What was dropped is found here, and what fell due on the way is heard, with no time passing any more.
         await self.run_reconciliation()
         await self.pass_time(2 * HOUR)
         await self.run(*self.engine.steps)
+        await self.deliver(everything=True)
+        await self.run_reconciliation()
+        for _ in range(2):
+            await self.run(*self.engine.steps)
 
     async def run_reconciliation(self) -> Any:
         return await self.perform("reconciling", lambda: self.engine.reconciling.run())

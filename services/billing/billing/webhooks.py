@@ -37,12 +37,14 @@ FIRST_DELAY_SECONDS, MOST_DELAY_SECONDS = 0.5, 3600.0
 KEEP_UNKNOWN = dt.timedelta(days=3)
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 _KINDS = ("payment_intent", "checkout.session", "charge", "refund", "charge.dispute")
+# Told in Stripe's older words too.
+_ALSO = {"charge.refund": "refund"}
 
 
 def kind_of(type: str) -> str | None:
     """Which kind of object an event type is about; None for one that says nothing about a payment or what becomes of it."""
     kind = type.rsplit(".", 1)[0]
-    return next((known for known in _KINDS if kind == known), None)
+    return kind if kind in _KINDS else _ALSO.get(kind)
 
 
 def is_id(text: str) -> bool:

@@ -94,6 +94,7 @@ def export(
         if output is not None:
             sink.close()
     if output is not None:
+        document({"file": str(output)})
         say(f"The book is in {output}.")
 
 
