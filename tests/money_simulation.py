@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import multiprocessing
+import queue
 import sys
 import tempfile
 import time
@@ -140,9 +141,14 @@ async def _play(seeds: Iterable[int], name: str, progress: Any = None) -> Result
 def _worker(seeds: list[int], number: int, results: Any) -> None:
     logging.disable(logging.NOTSET)
 
+    told: set[int] = set()
+
     def progress(total: Result) -> None:
-        if total.histories % 25 == 0:
-            results.put((number, total.histories, len(total.failures)))
+        # A failure is told at once: whoever stops the run still knows its seed.
+        fresh = [(seed, wrong) for seed, wrong, _ in total.failures if seed not in told]
+        told.update(seed for seed, _ in fresh)
+        if fresh or total.histories % 25 == 0:
+            results.put((number, total.histories, fresh))
 
     results.put(asyncio.run(_play(seeds, f"money_{number}", progress)))
 
@@ -155,13 +161,20 @@ def _many(seeds: list[int]) -> Result:
         worker.start()
     total, done, waiting = Result(), {0: 0, 1: 0}, len(workers)
     while waiting:
-        told = results.get()
+        try:
+            told = results.get(timeout=60)
+        except queue.Empty:
+            if not all(worker.is_alive() for worker in workers):
+                raise RuntimeError("A process of the simulation ended before it was done.") from None
+            continue
         if isinstance(told, Result):
             total.add(told)
             waiting -= 1
             continue
         number, done[number], failures = told
-        print(f"{sum(done.values())} of {len(seeds)}" + (f", {failures} failed" if failures else ""), flush=True)
+        print(f"{sum(done.values())} of {len(seeds)}", flush=True)
+        for seed, wrong in failures:
+            print(f"seed {seed}: {wrong}\n  make simulate SEED={seed}", flush=True)
     for worker in workers:
         worker.join()
     return total
