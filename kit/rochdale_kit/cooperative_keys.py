@@ -126,6 +126,58 @@ class CooperativeKeys:
         return at is None or (link.begin <= at and (link.end is None or at <= link.end))
 
 
+def keys_of(cooperative: governance_pb2.Cooperative | None, name: str) -> CooperativeKeys:
+    """The keys that are believed; none for a cooperative that has none, or was not heard of."""
+    if cooperative is None or not cooperative.signing_keys:
+        return CooperativeKeys.none(name)
+    return CooperativeKeys.follow(name, list(cooperative.signing_keys))
+
+
+def followed(known: governance_pb2.Cooperative | None, told: governance_pb2.Cooperative) -> governance_pb2.Cooperative:
+    """What is known after governance told something, newer or older. Another line of keys is refused with
+    COOPERATIVE_KEY_INVALID: the first key heard of is the one believed, and so is every one that followed."""
+    if known is None:
+        known = governance_pb2.Cooperative(name=told.name)
+    before = [key.key_id for key in known.signing_keys]
+    now = [key.key_id for key in told.signing_keys]
+    if len(now) < len(before):
+        # Told late: what was heard since stays, as long as both are one line.
+        after = known
+        now, before = before, now
+    else:
+        keys_of(told, told.name)
+        after = told
+    if now[: len(before)] != before:
+        raise Refusal(
+            "COOPERATIVE_KEY_INVALID",
+            f"The keys told of {told.name} do not continue those that are known.",
+            Kind.STATE,
+            cooperative=told.name,
+        )
+    return after
+
+
+def require_heard(keys: CooperativeKeys, known: governance_pb2.Cooperative | None, key_id: str) -> None:
+    """Refuses, for now, what is signed by a key that was not heard of yet: events overtake one another."""
+    told = [key.key_id for key in known.signing_keys] if known is not None else []
+    if not told:
+        raise Refusal(
+            "COOPERATIVE_KEY_NOT_YET_KNOWN",
+            f"No key of {keys.cooperative} is known yet.",
+            Kind.UNAVAILABLE,
+            cooperative=keys.cooperative,
+        )
+    if key_id and key_id not in told:
+        # The key may be on its way, or the signature anybody's. Tried for half an hour, then parked for an operator.
+        raise Refusal(
+            "COOPERATIVE_KEY_UNKNOWN",
+            f"The key {key_id} is not known to be {keys.cooperative}'s.",
+            Kind.INTERNAL,
+            cooperative=keys.cooperative,
+            key_id=key_id,
+        )
+
+
 def _require_link(
     cooperative: str, one: governance_pb2.CooperativeKey, before: governance_pb2.CooperativeKey | None
 ) -> None:

@@ -14,6 +14,7 @@ from rochdale.data_gateway.v1 import events_pb2 as gateway
 from rochdale.governance.v1 import events_pb2 as governance
 from rochdale.governance.v1 import governance_pb2, membership_pb2
 from rochdale_kit.clock import from_timestamp, now
+from rochdale_kit.cooperative_keys import followed
 from rochdale_kit.inbox import Subscription, on
 
 
@@ -40,7 +41,7 @@ async def cooperative_key_added(connection: AsyncConnection, event: governance.C
 
 async def _keep_keys(connection: AsyncConnection, told: governance_pb2.Cooperative) -> None:
     known = await store.dividend_policies.cooperative(connection, told.name.split("/")[1], lock=True)
-    await store.dividend_policies.keep_cooperative(connection, dividend_policies.followed(known, told))
+    await store.dividend_policies.keep_cooperative(connection, followed(known, told))
 
 
 async def member_joined(connection: AsyncConnection, event: governance.MemberJoined) -> None:

@@ -19,6 +19,7 @@ from rochdale.governance.v1.governance_pb2 import Cooperative, SharingRule
 from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import from_timestamp, now
+from rochdale_kit.cooperative_keys import followed
 from rochdale_kit.inbox import Subscription, on
 from rochdale_kit.keyring import LiveKeyring
 from rochdale_kit.outbox import announce
@@ -70,7 +71,7 @@ async def cooperative_key_added(connection: AsyncConnection, event: governance.C
 
 async def _keep_keys(connection: AsyncConnection, told: Cooperative) -> None:
     known = await store.cooperatives.cooperative(connection, bare(told.name), lock=True)
-    await store.cooperatives.keep(connection, domain.cooperatives.followed(known, told))
+    await store.cooperatives.keep(connection, followed(known, told))
 
 
 async def rule_enacted(connection: AsyncConnection, event: governance.RuleEnacted) -> None:

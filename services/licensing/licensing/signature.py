@@ -12,6 +12,7 @@ from rochdale.governance.v1 import governance_pb2
 from rochdale.licensing.v1 import events_pb2
 from rochdale.licensing.v1 import licensing_pb2 as pb
 from rochdale_kit.clock import new_id
+from rochdale_kit.cooperative_keys import keys_of
 from rochdale_kit.outbox import announce
 from rochdale_kit.signing import LICENSE_PREFIX, SigningKey, sign_hash
 
@@ -25,9 +26,7 @@ async def allowing_rule(connection: AsyncConnection, deal: Deal, at: dt.datetime
     """The rule revision in force that allows a deal. Refuses with OFFERING_CLOSED (it was signed with a key that is no
     longer believed), RULE_NOT_IN_FORCE and REQUEST_OUTSIDE_RULE."""
     cooperative = deal.offering.name.split("/")[1]
-    keys = domain.cooperatives.keys_of(
-        await store.cooperatives.cooperative(connection, cooperative), f"cooperatives/{cooperative}"
-    )
+    keys = keys_of(await store.cooperatives.cooperative(connection, cooperative), f"cooperatives/{cooperative}")
     domain.cooperatives.require_still_signed(deal.offering, keys)
     book = await store.rules.book(connection, cooperative, deal.tier.sharing_rule, at)
     return book.require_allowed(deal.scope, keys)

@@ -7,7 +7,6 @@ import datetime as dt
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from billing import store
-from billing.domain.dividend_policies import keys_of
 from billing.domain.dividend_runs import UNCLASSIFIED
 from billing.domain.payment_files import checked_holder, checked_iban
 from billing.service.base import Context
@@ -16,6 +15,7 @@ from billing.store.payees import Account
 from billing.unclaimed import claim
 from rochdale.billing.v1 import dividends_pb2 as pb
 from rochdale_kit.clock import now, to_timestamp
+from rochdale_kit.cooperative_keys import keys_of
 from rochdale_kit.database import first_answer, remember
 from rochdale_kit.identity import caller
 from rochdale_kit.refusals import Kind, Refusal, not_found
