@@ -1,4 +1,4 @@
-"""Posting to the ledger, and balances. What an event posts is in domain/postings.py, journals are read in journals.py.
+"""Posting to the ledger, and balances. What an event posts is in domain/postings, journals are read in journals.py.
 
 Locks are taken in one order by everyone: keys of journals, then new accounts by (book, code, currency), then balances
 by account id. Journals that two transactions post in opposite order therefore wait for each other and never deadlock;
