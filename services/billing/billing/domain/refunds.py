@@ -1,4 +1,4 @@
-"""Refunds: what may go back to a buyer, and what it means when a rail says how that stands. Who bears it: postings/returning.py."""
+"""Refunds: what may go back to a buyer, and what it means when a rail says how that stands. Who bears it: postings."""
 
 from __future__ import annotations
 
