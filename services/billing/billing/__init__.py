@@ -1,1 +1,1 @@
-"""Billing: orders and their payments. The ledger, refunds on request, payouts and dividends are not here yet."""
+"""Billing: orders and payments, the ledger, refunds and disputes, the treasury, subscriptions, dividends."""

@@ -1,4 +1,4 @@
-"""Dividing whole amounts exactly: the largest remainder over weights. Who bears a refund: postings.py.
+"""Dividing whole amounts exactly: the largest remainder over weights. Who bears a refund: postings.
 
 Whole numbers only. No money is lost or made, and anyone can work the same result out again.
 """
