@@ -57,8 +57,7 @@ class Disputing:
                 return None
             before = await store.disputes.at_rail(connection, seen.rail_id)
             if before is None:
-                before = await self._open(connection, order, share, seen)
-                order, share = await _again(connection, order.id)
+                before, order, share = await self._open(connection, order, share, seen)
             after = disputes.judge(before, seen, now())
             after = await _move_money(connection, after, seen)
             if before.is_open and not after.is_open:
@@ -73,7 +72,9 @@ class Disputing:
                 await also(connection)
         return after
 
-    async def _open(self, connection: AsyncConnection, order: Order, share: Share, seen: SeenDispute) -> Dispute:
+    async def _open(
+        self, connection: AsyncConnection, order: Order, share: Share, seen: SeenDispute
+    ) -> tuple[Dispute, Order, Share]:
         at = now()
         dispute = Dispute(new_id("dis"), order.id, seen.rail_id, seen.amount, seen.reason, at)
         if not share.released and not share.frozen and share.amount_minor:
@@ -82,14 +83,15 @@ class Disputing:
                 connection,
                 postings.frozen(dispute.id, share.cooperative, order.amount.currency, share.amount_minor, at),
             )
-        await store.shares.save(connection, replace(share, frozen=True))
+        share = replace(share, frozen=True)
+        await store.shares.save(connection, share)
         order = replace(order, disputed=True)
         await store.orders.save(connection, order)
         await store.disputes.insert(connection, dispute)
         await standing.add(connection, order.license, Cause.DISPUTED)
         await announce(connection, events_pb2.DisputeOpened(order=order.resource(), dispute=dispute.resource()))
         log.warning("%s: the buyer's bank takes the money back: %s", dispute.name, seen.reason)
-        return dispute
+        return dispute, order, share
 
     async def _close(self, connection: AsyncConnection, order: Order, share: Share, dispute: Dispute) -> Dispute:
         at = now()
@@ -117,13 +119,6 @@ class Disputing:
         text = evidence.text_of(pack, statement)
         await self._refunding.returns.answer_dispute(dispute.rail_id, text)
         return await self.look(dispute.rail_id) or dispute
-
-
-async def _again(connection: AsyncConnection, order_id: str) -> tuple[Order, Share]:
-    order = await store.orders.get(connection, order_id)
-    share = await store.shares.lock(connection, order_id)
-    assert order is not None and share is not None, "both are locked"
-    return order, share
 
 
 async def _move_money(connection: AsyncConnection, dispute: Dispute, seen: SeenDispute) -> Dispute:
@@ -159,7 +154,7 @@ async def _lose(
     else:
         taken, parts = postings.Sources(), postings.Parts(0, 0, 0)
     await store.ledger.post(connection, postings.dispute_lost(dispute.id, share.sale(), held, parts, taken, at))
-    after = await given_back(connection, order, share, parts, taken)
+    order, share = await given_back(connection, order, share, parts, taken)
     if amount_minor:
-        await invoicing.credit(connection, after, dispute.id, amount_minor, parts.tax_minor, "dispute lost", at)
-    return await _again(connection, order.id)
+        await invoicing.credit(connection, order, dispute.id, amount_minor, parts.tax_minor, "dispute lost", at)
+    return order, share

@@ -129,7 +129,7 @@ async def decide(
     )
     await store.ledger.post(connection, postings.refund_owed(refund.id, order.buyer, share.sale(), parts, taken, at))
     await store.refunds.insert(connection, refund)
-    after = await given_back(connection, order, share, parts, taken)
+    after, _ = await given_back(connection, order, share, parts, taken)
     await invoicing.credit(connection, after, refund.id, amount_minor, parts.tax_minor, reason, at)
     await end_if_whole(connection, after)
     return refund
@@ -154,14 +154,13 @@ async def take_back(
 
 async def given_back(
     connection: AsyncConnection, order: Order, share: Share, parts: postings.Parts, taken: postings.Sources
-) -> Order:
+) -> tuple[Order, Share]:
     """Order and share after part of the money went back."""
-    after = replace(order, refunded_minor=order.refunded_minor + parts.total_minor)
-    await store.orders.save(connection, after)
-    await store.shares.save(connection, share.less(parts.cooperative_minor, taken.reserve_minor))
-    if taken.receivable_minor:
-        await store.shares.owe(connection, share.id, taken.receivable_minor)
-    return after
+    order = replace(order, refunded_minor=order.refunded_minor + parts.total_minor)
+    share = share.less(parts.cooperative_minor, taken.reserve_minor, taken.receivable_minor)
+    await store.orders.save(connection, order)
+    await store.shares.save(connection, share)
+    return order, share
 
 
 async def end_if_whole(connection: AsyncConnection, order: Order) -> None:

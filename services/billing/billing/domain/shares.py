@@ -23,8 +23,8 @@ class ShareState(enum.IntEnum):
 class Share:
     """A share. `rail` is postings.STRIPE or postings.BANK; net_minor is the order's, of which the market keeps the fee.
 
-    refunded_minor: of the cooperative's part, what went back to the buyer. reserve_minor: of a released one, what is in
-    the rolling reserve now. hold_time: until when it is held at least.
+    refunded_minor: of the cooperative's part, what went back to the buyer; owed_minor: of that, what it had no more and
+    owed. reserve_minor: of a released one, what is in the rolling reserve now. hold_time: until when it is held at least.
     """
 
     id: str
@@ -69,12 +69,14 @@ class Share:
             self.fee_minor,
         )
 
-    def less(self, cooperative_minor: int, reserve_minor: int = 0) -> Share:
-        """After cooperative_minor of it went back, of which reserve_minor came from its reserve."""
+    def less(self, cooperative_minor: int, reserve_minor: int, owed_minor: int) -> Share:
+        """After cooperative_minor of it went back, of which reserve_minor came from its reserve, and owed_minor is owed
+        because the cooperative had it no more."""
         return replace(
             self,
             refunded_minor=self.refunded_minor + cooperative_minor,
             reserve_minor=self.reserve_minor - reserve_minor,
+            owed_minor=self.owed_minor + owed_minor,
         )
 
 

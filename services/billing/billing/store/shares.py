@@ -37,10 +37,3 @@ async def save(connection: AsyncConnection, share: Share) -> None:
     """What may change of a share. The caller holds its lock."""
     values = {name: getattr(share, name) for name in _CHANGING}
     await connection.execute(_table.update().where(_table.c.id == share.id).values(values))
-
-
-async def owe(connection: AsyncConnection, id: str, amount_minor: int) -> None:
-    """Notes what the cooperative owes of a refund, because it had it no more. The caller holds the lock."""
-    await connection.execute(
-        _table.update().where(_table.c.id == id).values(owed_minor=_table.c.owed_minor + amount_minor)
-    )
