@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import operator
 import socket
@@ -16,14 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from . import objects
+from . import banks, control, objects
 from .accounts import connect_state
 from .api import KEY_LIFE_SECONDS, Api
-from .banks import Banks
 from .clock import Clock, checked_advance
-from .control import Control
 from .errors import Json
 from .faults import Faults
+from .levers import lever, not_json
 from .onboarding import Onboarding
 from .pages import Pages
 from .store import Store
@@ -90,19 +90,18 @@ class StripeSimulator:
             self.add_webhook(connect_webhook_url, connect_webhook_secret or "", connect=True)
         api = Api(self._new_unit, self.webhooks.schedule, self.webhooks.drained, self.faults, self._drop_connection)
         pages = Pages(self._new_unit, self.webhooks.schedule)
-        control = Control(self._new_unit, self.webhooks.schedule)
         onboarding = Onboarding(self._new_unit, self.webhooks.schedule)
-        banks = Banks(self._new_unit, self.webhooks.schedule)
+        pulling = functools.partial(lever, self._new_unit, self.webhooks.schedule)
         self.app = Starlette(
             routes=[
                 Route("/_simulator/faults", self._faults_asked, methods=["GET", "POST", "DELETE"]),
                 Route("/_simulator/state", self._state_asked, methods=["GET"]),
                 Route("/_simulator/settle", self._settle_asked, methods=["POST"]),
                 Route("/_simulator/clock", self._clock_asked, methods=["GET", "POST"]),
-                Route("/_simulator/accounts/{id}/{act}", control.account, methods=["POST"]),
-                Route("/_simulator/disputes", banks.dispute, methods=["POST"]),
-                Route("/_simulator/disputes/{id}/decide", banks.decide, methods=["POST"]),
-                Route("/_simulator/refunds/{id}/fail", banks.fail_refund, methods=["POST"]),
+                Route("/_simulator/accounts/{id}/{act}", pulling(control.account), methods=["POST"]),
+                Route("/_simulator/disputes", pulling(banks.dispute), methods=["POST"]),
+                Route("/_simulator/disputes/{id}/decide", pulling(banks.decide), methods=["POST"]),
+                Route("/_simulator/refunds/{id}/fail", pulling(banks.fail_refund), methods=["POST"]),
                 Route("/connect/onboarding/{id}", onboarding.answer, methods=["GET", "POST"]),
                 Route("/c/pay/{id}", pages.checkout, methods=["GET", "POST"]),
                 Route("/authenticate/{id}", pages.authenticate, methods=["GET", "POST"]),
@@ -207,26 +206,25 @@ class StripeSimulator:
 
     def describe(self) -> Json:
         """How many of everything there are and how much money moved, in minor units by currency."""
-        platform = self._new_unit()
-        charges = list(platform.rows("charge"))
+        charges = list(self._store.rows("charge"))
         paid, refunded, fees = Counter[str](), Counter[str](), Counter[str]()
         for charge in charges:
             if charge["status"] == "succeeded":
                 paid[charge["currency"]] += charge["amount_captured"]
-        for refund in platform.rows("refund"):
+        for refund in self._store.rows("refund"):
             if refund["status"] != "failed":
                 refunded[refund["currency"]] += refund["amount"]
-        for moved in platform.rows("balance_transaction"):
+        for moved in self._store.rows("balance_transaction"):
             fees[moved["currency"]] += moved["fee"]
         return {
             "charges": Counter(charge["status"] for charge in charges),
             "payment_intents": Counter(row["status"] for row in self._store.rows("payment_intent")),
             "checkout_sessions": Counter(row["status"] for row in self._store.rows("checkout.session")),
             "setup_intents": Counter(row["status"] for row in self._store.rows("setup_intent")),
-            "refunds": len(list(platform.rows("refund"))),
+            "refunds": len(list(self._store.rows("refund"))),
             "disputes": Counter(row["status"] for row in self._store.rows("dispute")),
             "customers": len(list(self._store.rows("customer"))),
-            "balance_transactions": len(list(platform.rows("balance_transaction"))),
+            "balance_transactions": len(list(self._store.rows("balance_transaction"))),
             "events": Counter(row["type"] for row in self._store.rows("event")),
             **connect_state(self._store),
             "webhook_endpoints": len(list(self._store.rows("webhook_endpoint"))),
@@ -279,9 +277,8 @@ class StripeSimulator:
         if request.method == "DELETE":
             self.faults.clear()
         elif request.method == "POST":
-            # JSON only: a foreign web page may post a form to this machine, but not JSON.
-            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-                return JSONResponse({"error": "Send application/json."}, 415)
+            if (refusal := not_json(request)) is not None:
+                return refusal
             try:
                 self.faults.add(**await request.json())
             except (TypeError, ValueError) as problem:
@@ -294,12 +291,12 @@ class StripeSimulator:
     async def _clock_asked(self, request: Request) -> Response:
         done = 0
         if request.method == "POST":
-            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-                return JSONResponse({"error": "Send application/json."}, 415)
+            if (refusal := not_json(request)) is not None:
+                return refusal
             try:
                 done = self.advance((await request.json())["advance_seconds"])
             except (KeyError, TypeError, ValueError) as problem:
-                return JSONResponse({"error": str(problem) or "Send advance_seconds."}, 400)
+                return JSONResponse({"error": str(problem)}, 400)
         return JSONResponse({**self._clock.describe(), "done": done})
 
     async def _settle_asked(self, _: Request) -> Response:
