@@ -3,7 +3,7 @@
 from collections import Counter
 
 from . import objects
-from .errors import Json
+from .errors import Json, StripeError, invalid
 from .unit import Unit
 
 
@@ -19,6 +19,11 @@ def totals(unit: Unit) -> tuple[Counter[str], Counter[str]]:
 def available(unit: Unit, currency: str) -> int:
     """What could be spent right now."""
     return totals(unit)[0][currency]
+
+
+def short(message: str) -> StripeError:
+    """Too little money where it was to come from."""
+    return invalid(message, code="balance_insufficient")
 
 
 def move(unit: Unit, type_: str, source: str, amount_minor: int, currency: str, available_on: int) -> Json:

@@ -5,6 +5,8 @@ from typing import Literal
 
 from .errors import Json, invalid, not_modeled
 
+TYPES = ("card", "us_bank_account", "sepa_debit")
+
 
 @dataclass(frozen=True)
 class TestMethod:

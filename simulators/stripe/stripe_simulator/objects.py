@@ -97,6 +97,14 @@ def offered_types(currency: str, allowed: list[str] | None) -> list[str]:
     return offered
 
 
+def next_action(unit: Unit, intent: Json) -> Json:
+    """Where a card's bank asks its holder, for a PaymentIntent or SetupIntent: by redirect when there is a way back."""
+    page = f"{unit.base_url}/authenticate/{intent['id']}?key={intent['client_secret']}"
+    if intent["_return_url"]:
+        return {"type": "redirect_to_url", "redirect_to_url": {"url": page, "return_url": intent["_return_url"]}}
+    return {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": page}}
+
+
 def charge(unit: Unit, intent: Json, paid_with: Json, method: TestMethod) -> Json:
     """A Charge that is still pending; settling it or failing it is up to the caller."""
     ident = unit.new_id("ch")
@@ -296,6 +304,12 @@ def checkout_session(unit: Unit, params: Json, currency: str, total_minor: int, 
         "wallet_options": None,
         "_intent_data": params.get("payment_intent_data") or {},
     }  # fmt: skip
+
+
+def customer_details(buyer: Json) -> Json:
+    """What a completed Checkout Session tells of its buyer, of whom `email` and `name` are known."""
+    nothing: Json = dict.fromkeys(("address", "business_name", "individual_name", "phone"))
+    return {**nothing, "tax_exempt": "none", "tax_ids": [], **buyer}
 
 
 def line_item(unit: Unit, item: Json, currency: str) -> Json:

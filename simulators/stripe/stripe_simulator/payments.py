@@ -10,8 +10,6 @@ from .unit import Unit, public
 
 CANCELABLE = ("requires_payment_method", "requires_capture", "requires_confirmation", "requires_action", "processing")
 CONFIRMABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
-
-
 AUTHORIZED_FOR_SECONDS = 7 * 86_400
 
 
@@ -45,7 +43,7 @@ def confirm(unit: Unit, intent: Json, paid_with: Json, *, off_session: bool = Fa
     if test.authentication and off_session and not _excused(test, paid_with):
         return _declined(unit, intent, paid_with, test, code="authentication_required")
     if test.authentication and not off_session:
-        intent |= {"status": "requires_action", "next_action": _next_action(unit, intent)}
+        intent |= {"status": "requires_action", "next_action": objects.next_action(unit, intent)}
         unit.put("payment_intent", intent)
         unit.emit("payment_intent.requires_action", intent)
         return intent
@@ -150,13 +148,6 @@ def unexpected_state(intent: Json, message: str) -> StripeError:
     return invalid(message, code="payment_intent_unexpected_state", payment_intent=public(intent))
 
 
-def _next_action(unit: Unit, intent: Json) -> Json:
-    page = f"{unit.base_url}/authenticate/{intent['id']}?key={intent['client_secret']}"
-    if intent["_return_url"]:
-        return {"type": "redirect_to_url", "redirect_to_url": {"url": page, "return_url": intent["_return_url"]}}
-    return {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": page}}
-
-
 def _charge(unit: Unit, intent: Json, paid_with: Json, test: TestMethod) -> Json:
     if test.settles == "now" and test.decline_code:
         return _declined(unit, intent, paid_with, test, code=test.error_code)
@@ -196,7 +187,7 @@ def _succeeded(unit: Unit, intent: Json, taken: Json, paid_with: Json) -> Json:
 def _captured(unit: Unit, intent: Json, taken: Json, paid_with: Json, told_as: str) -> Json:
     test = methods.by_name(paid_with["_token"])
     amount = taken["amount"] - taken["amount_refunded"]
-    wait = 0 if test.token == "pm_card_bypassPending" else objects.FUNDS_WAIT_SECONDS  # noqa: S105
+    wait = 0 if test.token == "pm_card_bypassPending" else objects.FUNDS_WAIT_SECONDS  # noqa: S105 - a test card
     fee = money.fee_minor(amount, taken["currency"])
     kind = "charge" if test.type == "card" else "payment"
     moved = objects.balance_transaction(unit, kind, taken["id"], amount, fee, taken["currency"], unit.now + wait)

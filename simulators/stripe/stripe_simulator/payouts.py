@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from . import accounts, balance
 from .errors import Json, invalid
-from .transfers import short
 from .unit import Unit
 
 DAY_SECONDS = 86_400
@@ -52,7 +51,7 @@ def send(unit: Unit, amount_minor: int, currency: str, params: Json, *, automati
             f"No such external account: '{params['destination']}'", param="destination", code="resource_missing"
         )
     if balance.available(unit, currency) < amount_minor:
-        raise short(
+        raise balance.short(
             "You have insufficient funds in your Stripe account for this transfer. Your card balance is too low.  You"
             " can use the /v1/balance endpoint to view your Stripe balance (for more details, see"
             " stripe.com/docs/api#balance)."

@@ -37,9 +37,7 @@ def follow(unit: Unit, intent: Json) -> Json | None:
         if intent["status"] == "succeeded":
             session["payment_status"] = "paid"
         if was_open:
-            buyer = session["_buyer"]
-            details: Json = {"address": None, "business_name": None, "individual_name": None, "phone": None}
-            details |= {"tax_exempt": "none", "tax_ids": [], **buyer}
+            details = objects.customer_details(session["_buyer"])
             session |= {"status": "complete", "url": None, "customer_details": details}
         unit.put("checkout.session", session)
         if was_open:

@@ -1,11 +1,10 @@
 """SetupIntents: a method is kept for later without paying now. Leaves out parameters, pages and HTTP."""
 
-from . import methods, payment_methods
+from . import methods, objects, payment_methods
 from .errors import Json, StripeError, invalid
 from .methods import TestMethod
 from .unit import Unit, public
 
-TYPES = ("card", "us_bank_account", "sepa_debit")
 CANCELABLE = ("requires_payment_method", "requires_confirmation", "requires_action")
 
 
@@ -40,7 +39,7 @@ def setup_intent(unit: Unit, params: Json) -> Json:
         "payment_method": None,
         "payment_method_configuration_details": None,
         "payment_method_options": {},
-        "payment_method_types": [type_ for type_ in TYPES if allowed is None or type_ in allowed],
+        "payment_method_types": [type_ for type_ in methods.TYPES if allowed is None or type_ in allowed],
         "single_use_mandate": None,
         "status": "requires_payment_method",
         "usage": params.get("usage", "off_session"),
@@ -73,11 +72,7 @@ def confirm(unit: Unit, setup: Json, method: Json) -> Json:
     setup |= {"payment_method": method["id"], "last_setup_error": None, "next_action": None}
     if not test.authentication:
         return _finish(unit, setup, method, test)
-    page = f"{unit.base_url}/authenticate/{setup['id']}?key={setup['client_secret']}"
-    action: Json = {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect", "stripe_js": page}}
-    if setup["_return_url"]:
-        action = {"type": "redirect_to_url", "redirect_to_url": {"url": page, "return_url": setup["_return_url"]}}
-    setup |= {"status": "requires_action", "next_action": action}
+    setup |= {"status": "requires_action", "next_action": objects.next_action(unit, setup)}
     unit.put("setup_intent", setup)
     unit.emit("setup_intent.requires_action", setup)
     return setup

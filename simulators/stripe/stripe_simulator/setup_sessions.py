@@ -45,8 +45,7 @@ def follow(unit: Unit, intent: Json) -> Json | None:
         return None
     session = unit.need("checkout.session", intent["_session"])
     if intent["status"] == "succeeded" and session["status"] == "open":
-        details: Json = {"address": None, "business_name": None, "individual_name": None, "phone": None}
-        details |= {"tax_exempt": "none", "tax_ids": [], **session["_buyer"]}
+        details = objects.customer_details(session["_buyer"])
         session |= {"status": "complete", "url": None, "customer_details": details}
         unit.put("checkout.session", session)
         unit.emit("checkout.session.completed", session)

@@ -1,7 +1,7 @@
 """Money from the platform's balance to a connected account's, and back. Leaves out parameters and HTTP."""
 
 from . import accounts, balance, money
-from .errors import Json, StripeError, invalid, missing
+from .errors import Json, invalid, missing
 from .unit import Unit
 
 
@@ -29,7 +29,7 @@ def send(unit: Unit, amount_minor: int, currency: str, params: Json) -> Json:
         if paid["transfer_group"] is None:
             unit.put("charge", paid | {"transfer_group": group})
     elif balance.available(unit, currency) < amount_minor:
-        raise short(
+        raise balance.short(
             "You have insufficient available funds in your Stripe account. Try adding funds directly to your available"
             " balance by creating Charges using the 4000000000000077 test card. See:"
             " https://stripe.com/docs/testing#available-balance"
@@ -62,7 +62,7 @@ def take_back(unit: Unit, transfer: Json, amount_minor: int | None, metadata: Js
     available_on = max(unit.now, there.need("balance_transaction", received["balance_transaction"])["available_on"])
     # What is still pending cannot have been paid out, so it can always be taken back from where it is.
     if available_on <= unit.now and balance.available(there, currency) < amount:
-        raise short("Insufficient funds in the connected account to complete this reversal.")
+        raise balance.short("Insufficient funds in the connected account to complete this reversal.")
     ident = unit.new_id("trr")
     moved = balance.move(unit, "transfer_refund", ident, amount, currency, available_on)
     returned = _returned(there, received, ident, amount, available_on)
@@ -86,11 +86,6 @@ def take_back(unit: Unit, transfer: Json, amount_minor: int | None, metadata: Js
     unit.put("transfer", transfer)
     unit.emit("transfer.reversed", transfer)
     return reversal
-
-
-def short(message: str) -> StripeError:
-    """Too little money where it was to come from."""
-    return invalid(message, code="balance_insufficient")
 
 
 def _source(unit: Unit, ident: str, amount_minor: int, currency: str) -> Json:

@@ -2,12 +2,11 @@
 
 from stripe import params as shapes
 
-from .. import money, objects, payments, sessions
+from .. import methods, money, objects, payments, sessions
 from ..errors import Json, invalid, not_modeled
 from ..unit import Unit
 from .table import Route, listing, merged_metadata, retrieving, taking
 
-_MODELED_TYPES = ("card", "us_bank_account", "sepa_debit")
 _PAYING = {"amount", "currency", "customer", "payment_method", "setup_future_usage"}
 METHOD_DATA = {"type": None, "sepa_debit": None, "billing_details": None}
 _DESCRIBING = ("description", "receipt_email", "statement_descriptor", "statement_descriptor_suffix", "transfer_group")
@@ -129,7 +128,7 @@ def check_method(params: Json) -> None:
 def check_types(types: list[str] | None) -> None:
     """Refuses method types that this simulator cannot pay with."""
     for type_ in types or ():
-        if type_ not in _MODELED_TYPES:
+        if type_ not in methods.TYPES:
             raise not_modeled(f"the payment method type {type_}", param="allowed_payment_method_types")
 
 
